@@ -1,0 +1,197 @@
+"""Evaluate a model through lm-eval with the course's own offline tasks.
+
+lm-eval asks the questions, repeats them, filters and aggregates; `ChatLM` answers
+through the same sampling function as the rest of the course; `tasks/scoring.py`
+grades with the one checker. All bands stand in one data file, so that a model costs
+two lm-eval calls (greedy and sampled), whatever the number of bands.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trlm_utils import chat, generation, stats
+from trlm_utils.models import END
+
+TASKS = Path(__file__).with_name("tasks")
+DECODINGS = ("greedy", "sampled")
+Record = dict[str, Any]
+
+
+def chat_lm(model: Any, tokenizer: Any, batch_size: int, seed: int) -> Any:
+    """Wrap a model for lm-eval (built here so that importing stays cheap)."""
+    from lm_eval.api.model import LM
+
+    class ChatLM(LM):
+        """Generation only. A completion the model ended itself keeps its end token."""
+
+        tokenizer_name = "trlm_utils"
+        drawn: list[generation.Sample] = []
+
+        def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list:
+            kwargs = requests[0].args[1]
+            self.drawn = generation.sample(
+                model,
+                tokenizer,
+                [request.args[0] for request in requests],
+                max_new_tokens=kwargs["max_gen_toks"],
+                temperature=kwargs["temperature"] if kwargs["do_sample"] else 0.0,
+                batch_size=batch_size,
+                seed=seed,
+            )
+            return [s.text + END * s.finished for s in self.drawn]
+
+        def apply_chat_template(self, messages: Any, add_generation_prompt: bool = True):
+            return chat.render(tokenizer, messages, prompt=add_generation_prompt)
+
+        def chat_template(self, chat_template: Any = False) -> str:
+            return tokenizer.chat_template
+
+        def loglikelihood(self, requests: list[Any]) -> list:
+            raise NotImplementedError("these tasks only generate")
+
+        loglikelihood_rolling = loglikelihood
+
+    return ChatLM()
+
+
+def evaluate(
+    model: Any,
+    tokenizer: Any,
+    questions: Path,
+    *,
+    max_new_tokens: int = 160,
+    samples: int = 8,
+    batch_size: int = 512,
+    seed: int = 0,
+    system: str = "",
+    decodings: Sequence[str] = DECODINGS,
+) -> list[Record]:
+    """Ask every question greedily and ``samples`` times at temperature 1.
+
+    Args:
+        questions: JSON lines with id, band, question, answer.
+        max_new_tokens: budget of a completion; what does not end within it is
+            truncated, and wrong if its thought is not closed.
+        samples: completions per question in sampled decoding.
+        batch_size: completions generated at once.
+        seed: of the sampling.
+        system: system message put before every question.
+
+    Returns:
+        One record per question and decoding: id, band, decoding, accuracy, truncated,
+        well_formed (means over the samples), tokens (mean response length, end token
+        included) and texts.
+    """
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    manager = TaskManager(include_path=str(TASKS), include_defaults=False)
+    lm = chat_lm(model, tokenizer, batch_size, seed)
+    records = []
+    for decoding in decodings:
+        repeats = samples if decoding == "sampled" else 1
+        with tempfile.TemporaryDirectory() as folder:
+            task = Path(folder) / "task.yaml"
+            settings = task_settings(decoding, questions, max_new_tokens, repeats)
+            task.write_text(yaml.safe_dump(settings))
+            result = lm_eval.simple_evaluate(
+                model=lm,
+                tasks=[str(task)],
+                task_manager=manager,
+                apply_chat_template=True,
+                system_instruction=system or None,
+                log_samples=True,
+                bootstrap_iters=0,
+                random_seed=seed,
+                numpy_random_seed=seed,
+                torch_random_seed=seed,
+                fewshot_random_seed=seed,
+            )
+        for found in result["samples"][f"think_{decoding}"]:
+            first = found["doc_id"] * repeats
+            drawn = lm.drawn[first : first + repeats]
+            records.append(
+                {
+                    "id": found["doc"]["id"],
+                    "band": found["doc"]["band"],
+                    "decoding": decoding,
+                    **{m: found[m] for m in ("accuracy", "truncated", "well_formed")},
+                    "tokens": sum(s.tokens for s in drawn) / repeats,
+                    "texts": [s.text for s in drawn],
+                }
+            )
+    return records
+
+
+def task_settings(
+    decoding: str, questions: Path, max_new_tokens: int, repeats: int
+) -> dict[str, Any]:
+    """An lm-eval task: the course's task file with this run's data and budgets."""
+    drawing: dict[str, Any] = {"until": [END], "max_gen_toks": max_new_tokens}
+    drawing["do_sample"] = decoding == "sampled"
+    if decoding == "sampled":
+        drawing["temperature"] = 1.0
+    take = {"name": "all", "filter": [{"function": "take_first_k", "k": repeats}]}
+    return {
+        "include": str(TASKS / f"think_{decoding}.yaml"),
+        "dataset_kwargs": {"data_files": {"test": str(Path(questions).resolve())}},
+        "generation_kwargs": drawing,
+        "repeats": repeats,
+        "filter_list": [take],
+    }
+
+
+def _by_group(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        groups[record["band"], record["decoding"]].append(record)
+    return groups
+
+
+def ladder_rows(records: Sequence[Record], stage: str, seed: int) -> list[Record]:
+    """One row of the ladder per band and decoding, with 95 % intervals."""
+    rows = []
+    for (band, decoding), group in _by_group(records).items():
+        mean, low, high = stats.mean_interval([r["accuracy"] for r in group])
+        row = {"stage": stage, "seed": seed, "band": band, "decoding": decoding}
+        row |= {"accuracy": mean, "low": low, "high": high, "n": len(group)}
+        for name in ("truncated", "well_formed", "tokens"):
+            row[name] = sum(r[name] for r in group) / len(group)
+        rows.append(row)
+    return rows
+
+
+def compare(
+    before: Sequence[Record], after: Sequence[Record], names: tuple[str, str]
+) -> list[Record]:
+    """Paired differences from one stage to the next, per band and decoding.
+
+    Raises:
+        ValueError: when the two were not asked the same questions.
+    """
+    rows = []
+    old, new = _by_group(before), _by_group(after)
+    if old.keys() != new.keys():
+        raise ValueError(f"{names} were evaluated on different bands")
+    for key, group in old.items():
+        left = {r["id"]: r["accuracy"] for r in group}
+        right = {r["id"]: r["accuracy"] for r in new[key]}
+        if left.keys() != right.keys():
+            raise ValueError(f"{names} were asked different questions in {key[0]}")
+        difference, low, high = stats.paired_difference(
+            list(left.values()), [right[i] for i in left]
+        )
+        rows.append(
+            {"from": names[0], "to": names[1], "band": key[0], "decoding": key[1]}
+            | {"difference": difference, "low": low, "high": high}
+        )
+    return rows

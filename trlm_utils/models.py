@@ -1,0 +1,241 @@
+"""Tokenizers and models: build tiny ones from nothing, save and load any.
+
+The tiny tokenizer is a byte-level BPE in which the most frequent words, and every
+number 0-99, are one token each; all other text falls back to bytes, so nothing is
+ever unknown. Numbers are whole tokens only behind a space: ``is 12``, not ``is12``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+PAD, START, END, TEXT_END = "<|pad|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"
+SPECIAL_TOKENS = (PAD, START, END, TEXT_END)
+THINK_TOKENS = ("<think>", "</think>")
+TEMPLATE_FILE = Path(__file__).with_name("chat_template.jinja")
+
+
+class ModelFolderError(ValueError):
+    """A model folder is missing or only half written."""
+
+
+def build_tokenizer(
+    texts: Iterable[str], vocab_size: int = 512, number_tokens: int = 100
+) -> PreTrainedTokenizerBase:
+    """Make a byte-level BPE whose whole-word tokens are the most frequent words.
+
+    Args:
+        texts: the text to count words in.
+        vocab_size: number of entries, including 256 bytes, 4 special tokens and 2
+            think tags.
+        number_tokens: numbers 0..number_tokens-1 get a token each (with the space
+            before them).
+
+    Returns:
+        A tokenizer with the course's chat template, ``<|im_end|>`` as end token and
+        a pad token of its own (padding with the end token teaches a model not to
+        stop). ``<think>`` and ``</think>`` are ordinary tokens: special ones would be
+        dropped when TRL and lm-eval decode.
+
+    Raises:
+        ValueError: when vocab_size leaves no room for words.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+    from tokenizers import models as bpe
+    from transformers import PreTrainedTokenizerFast
+
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    entries = [*SPECIAL_TOKENS, *THINK_TOKENS]
+    entries += sorted(pre_tokenizers.ByteLevel.alphabet())
+    entries += [f"Ġ{number}" for number in range(number_tokens)]
+    room = vocab_size - len(dict.fromkeys(entries))
+    if room <= 0:
+        raise ValueError(f"vocab_size {vocab_size} leaves no room for words")
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(word for word, _ in byte_level.pre_tokenize_str(text))
+    known = set(entries)
+    words = [w for w in sorted(counts, key=lambda w: (-counts[w], w)) if w not in known]
+    vocab = {word: i for i, word in enumerate(dict.fromkeys(entries + words[:room]))}
+
+    # No merges: a word is either one token, or its bytes.
+    tokenizer = Tokenizer(bpe.BPE(vocab, [], ignore_merges=True))
+    tokenizer.pre_tokenizer = byte_level
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in SPECIAL_TOKENS])
+    tokenizer.add_tokens([AddedToken(t, normalized=False) for t in THINK_TOKENS])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END,
+        pad_token=PAD,
+        chat_template=TEMPLATE_FILE.read_text(),
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_model(
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    hidden_size: int = 64,
+    layers: int = 2,
+    heads: int = 4,
+    max_positions: int = 512,
+    seed: int = 0,
+) -> PreTrainedModel:
+    """Make a Llama with random weights (SmolLM2's architecture, tied embeddings).
+
+    Raises:
+        ValueError: when hidden_size is not a multiple of 2 x heads.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    if hidden_size % (2 * heads):
+        raise ValueError(f"hidden_size {hidden_size} is not a multiple of 2 x {heads}")
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden_size,
+        intermediate_size=3 * hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=max_positions,
+        initializer_range=0.1,  # at this width the usual 0.02 learns far more slowly
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Fit a downloaded chat tokenizer to the course.
+
+    Sets the course's chat template, adds the think tags as ordinary tokens where the
+    tokenizer lacks them, and gives padding a token other than the end token (SmolLM2
+    pads with its end token, so masking the padding masks the lesson of stopping).
+
+    Raises:
+        ValueError: when the tokenizer has no ``<|im_start|>``/``<|im_end|>`` tokens.
+    """
+    vocab = tokenizer.get_vocab()
+    missing = [token for token in (START, END) if token not in vocab]
+    if missing:
+        raise ValueError(f"the tokenizer lacks {missing}, which the chat template needs")
+    tokenizer.chat_template = TEMPLATE_FILE.read_text()
+    tokenizer.add_tokens([token for token in THINK_TOKENS if token not in vocab])
+    tokenizer.eos_token = END
+    if tokenizer.pad_token in (None, END):
+        tokenizer.pad_token = TEXT_END if TEXT_END in vocab else PAD
+        if TEXT_END not in vocab:
+            tokenizer.add_special_tokens({"pad_token": PAD})
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def load_base(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model from the Hub or a folder, in fp32, fitted to the course.
+
+    Raises:
+        OSError: when it can be found neither locally nor on the Hub.
+        ValueError: see `prepare_tokenizer`.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(name))
+    model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
+    _sync_tokens(model, tokenizer)
+    return model, tokenizer
+
+
+def save_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path
+) -> None:
+    """Write model and tokenizer beside ``folder`` and move them there when complete."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    _sync_tokens(model, tokenizer)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def check_model_folder(folder: Path) -> None:
+    """Refuse a model folder that is incomplete, before a loader fails half-way in.
+
+    Raises:
+        ModelFolderError: names what is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        try:
+            json.loads((folder / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ModelFolderError(_half_written(folder, f"{name} is missing")) from None
+        except ValueError:
+            raise ModelFolderError(_half_written(folder, f"{name} is damaged")) from None
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise ModelFolderError(_half_written(folder, "it has no .safetensors file"))
+    for path in weights:
+        try:
+            with safe_open(path, "pt") as tensors:
+                tensors.keys()
+        except (SafetensorError, OSError):
+            raise ModelFolderError(
+                _half_written(folder, f"{path.name} is cut off")
+            ) from None
+
+
+def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load model (fp32) and tokenizer from a folder that the course wrote.
+
+    Raises:
+        ModelFolderError: when the folder is incomplete.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    check_model_folder(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model, tokenizer
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a folder that the course wrote.
+
+    Raises:
+        ModelFolderError: when the folder is incomplete.
+    """
+    from transformers import AutoTokenizer
+
+    check_model_folder(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def _half_written(folder: Path, what: str) -> str:
+    return f"model folder {folder.parent.name}/{folder.name}: {what}; run that stage again"
+
+
+def _sync_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make model and generation config agree with the tokenizer on end and padding."""
+    for config in (model.config, model.generation_config):
+        config.eos_token_id = tokenizer.eos_token_id
+        config.pad_token_id = tokenizer.pad_token_id

@@ -1,0 +1,160 @@
+"""Figures from data frames. One style: legible on a projector, safe for colour-blind eyes.
+
+Colours are Okabe and Ito's. Every function takes a frame and returns a figure;
+`save_figure` writes it as .svg and .png with its table as .csv beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DECODING_STYLE = {"greedy": (COLOURS[0], "o", "-"), "sampled": (COLOURS[1], "s", "--")}
+STYLE = {
+    "font.size": 13,
+    "axes.titlesize": 14,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "lines.linewidth": 2.2,
+    "lines.markersize": 7,
+    "svg.hashsalt": "trlm",  # the same figure gives the same file
+    "figure.constrained_layout.use": True,
+}
+
+
+def save_figure(figure: Any, path: Path, table: Any) -> None:
+    """Write ``path``.svg, .png and .csv (the table the figure was drawn from)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    figure.savefig(path.with_suffix(".png"), dpi=110)
+    table.to_csv(path.with_suffix(".csv"), index=False)
+
+
+def short(stage: str) -> str:
+    """A stage's name without its number, for axes: ``02_sft_stage1`` -> ``sft stage1``."""
+    head, _, rest = stage.partition("_")
+    return (rest if head.isdigit() and rest else stage).replace("_", " ")
+
+
+def plot_ladder(ladder: Any) -> Any:
+    """Accuracy with 95 % intervals by stage, one panel per band.
+
+    Args:
+        ladder: rows with stage, seed, band, decoding, accuracy, low, high, n. With
+            several seeds each is drawn, slightly apart.
+    """
+    import matplotlib.pyplot as plt
+
+    bands = list(dict.fromkeys(ladder["band"]))
+    stages = list(dict.fromkeys(ladder["stage"]))
+    with plt.rc_context(STYLE):
+        width = max(6.0, 3.2 * len(bands))
+        figure, axes = plt.subplots(
+            1, len(bands), figsize=(width, 4.6), sharey=True, squeeze=False
+        )
+        for axis, band in zip(axes[0], bands, strict=True):
+            _ladder_panel(axis, ladder[ladder["band"] == band], stages)
+            axis.set_title(band.replace("_", " "))
+        axes[0, 0].set_ylabel("accuracy (%), 95 % interval")
+        axes[0, 0].set_ylim(-2, 102)
+        axes[0, 0].legend(frameon=False, loc="upper left")
+    plt.close(figure)
+    return figure
+
+
+def _ladder_panel(axis: Any, rows: Any, stages: Sequence[str]) -> None:
+    seeds = sorted(set(rows["seed"]))
+    for decoding, (colour, marker, line) in DECODING_STYLE.items():
+        for k, seed in enumerate(seeds):
+            part = rows[(rows["decoding"] == decoding) & (rows["seed"] == seed)]
+            if part.empty:
+                continue
+            part = part.set_index("stage").reindex(stages).dropna()
+            shift = 0.06 * (k - (len(seeds) - 1) / 2) + (decoding == "sampled") * 0.08
+            x = [stages.index(stage) + shift for stage in part.index]
+            y = 100 * part["accuracy"]
+            error = [y - 100 * part["low"], 100 * part["high"] - y]
+            label = decoding if k == 0 else None
+            axis.errorbar(
+                x,
+                y,
+                error,
+                color=colour,
+                marker=marker,
+                ls=line,
+                capsize=3,
+                label=label,
+            )
+    axis.set_xticks(range(len(stages)), [short(s) for s in stages], rotation=40, ha="right")
+
+
+def plot_curves(log: Any, panels: dict[str, Sequence[str]], title: str = "") -> Any:
+    """Training curves: one panel per entry, each with the named log columns over steps.
+
+    Args:
+        log: a trainer's log (column ``step``); columns that are absent are skipped.
+        panels: panel title -> log columns drawn in it.
+    """
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            1, len(panels), figsize=(4.2 * len(panels), 3.8), squeeze=False
+        )
+        for axis, (name, columns) in zip(axes[0], panels.items(), strict=True):
+            for colour, column in zip(COLOURS, columns, strict=False):
+                if column in log:
+                    part = log[["step", column]].dropna()
+                    axis.plot(part["step"], part[column], color=colour, label=column)
+            axis.set_title(name)
+            axis.set_xlabel("step")
+            if len(columns) > 1:
+                axis.legend(frameon=False, fontsize=10)
+        if title:
+            figure.suptitle(title)
+    plt.close(figure)
+    return figure
+
+
+def plot_bars(table: Any, label: str, parts: Sequence[str], axis_label: str) -> Any:
+    """Horizontal bars: one group per row of the table, one bar per named column."""
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        height = 0.28 * len(table) * len(parts) + 1.4
+        figure, axis = plt.subplots(figsize=(9, height))
+        size = 0.8 / len(parts)
+        for k, (colour, part) in enumerate(zip(COLOURS, parts, strict=False)):
+            y = [row + (k - (len(parts) - 1) / 2) * size for row in range(len(table))]
+            axis.barh(y, table[part], height=size, color=colour, label=part)
+        axis.set_yticks(range(len(table)), table[label])
+        axis.invert_yaxis()
+        axis.axvline(0, color="black", lw=1)
+        axis.set_xlabel(axis_label)
+        if len(parts) > 1:
+            axis.legend(frameon=False, fontsize=10)
+    plt.close(figure)
+    return figure
+
+
+def plot_lengths(lengths: dict[str, Sequence[int]]) -> Any:
+    """Distribution of token lengths, one box per data set."""
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(9, 0.5 * len(lengths) + 1.6))
+        axis.boxplot(
+            list(lengths.values()),
+            orientation="horizontal",
+            tick_labels=list(lengths),
+            showfliers=False,
+            medianprops={"color": COLOURS[1], "lw": 2},
+        )
+        axis.invert_yaxis()
+        axis.set_xlabel("tokens")
+    plt.close(figure)
+    return figure

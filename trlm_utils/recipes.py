@@ -1,0 +1,424 @@
+"""Recipes: which notebooks run, in which order, with which parameters.
+
+A recipe is a YAML file in `recipes/` (or anywhere: a path works too). It holds
+overrides only; everything is checked against the notebooks' own parameters cells
+before a kernel starts.
+
+    name: my-recipe
+    about: one line
+    scales:
+      nano:
+        stages:
+          - stage: 00_start_here          # folder name; also the notebook, unless given
+          - stage: 06_grpo_from_sft
+            notebook: 06_grpo
+            model_from: 03_sft_stage2     # default: the stage before that made a model
+            parameters: {LEARNING_RATE: 3.0e-4}
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trlm_utils import data, rewards, training, world
+from trlm_utils.stage import PROJECT_ROOT, StageError, shown
+
+RECIPES = Path(__file__).with_name("recipes")
+NOTEBOOKS = PROJECT_ROOT / "notebooks"
+TYPES = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "dict": dict,
+    "list": list,
+}
+WIRING = ("RECIPE", "STAGE", "SEED", "RUN_DIR")  # set by the runner alone
+
+
+class RecipeError(ValueError):
+    """The request is wrong; the message says what and where, in one line."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A notebook's parameter: its type name and default value."""
+
+    type: str
+    default: Any
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage, ready to run: every parameter it will be given, and what it reads."""
+
+    stage: str
+    notebook: Path
+    parameters: dict[str, Any]
+    reads: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked recipe at one scale."""
+
+    recipe: str
+    scale: str
+    seed: int
+    about: str
+    needs_hub: bool
+    stages: tuple[StagePlan, ...]
+
+
+# --- notebooks --------------------------------------------------------------------
+
+
+def code_cells(notebook: Path) -> list[str]:
+    """Sources of a notebook's code cells.
+
+    Raises:
+        RecipeError: when there is no such notebook or it is not a notebook.
+    """
+    import json
+
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    except FileNotFoundError:
+        known = sorted(p.stem for p in NOTEBOOKS.glob("*.ipynb"))
+        raise RecipeError(
+            f"no notebook {notebook.stem!r}{_nearest(notebook.stem, known)}"
+        ) from None
+    except (ValueError, KeyError):
+        raise RecipeError(f"{shown(notebook)} is not a notebook") from None
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def read_parameters(notebook: Path) -> dict[str, Parameter]:
+    """The typed literals of a notebook's parameters cell.
+
+    The cell is recognised by its first parameter, STAGE, and holds nothing but lines
+    of the form ``NAME: type = literal``.
+
+    Raises:
+        RecipeError: when there is no such cell or a line has another form.
+    """
+    for source in code_cells(notebook):
+        if re.search(r"^STAGE: str =", source, re.MULTILINE):
+            return _parse_parameters(source, notebook)
+    raise RecipeError(f"{notebook.name} has no parameters cell (one that sets STAGE)")
+
+
+def _parse_parameters(source: str, notebook: Path) -> dict[str, Parameter]:
+    found = {}
+    for node in ast.parse(source).body:
+        try:
+            assert isinstance(node, ast.AnnAssign) and node.value is not None
+            found[node.target.id] = Parameter(
+                node.annotation.id, ast.literal_eval(node.value)
+            )
+        except (AssertionError, AttributeError, ValueError):
+            raise RecipeError(
+                f"{notebook.name}, parameters cell, line {node.lineno}: "
+                "not of the form NAME: type = literal"
+            ) from None
+    return found
+
+
+def makes_model(notebook: Path) -> bool:
+    """Whether a notebook leaves a model behind."""
+    return any("stage.save_model(" in source for source in code_cells(notebook))
+
+
+# --- values -----------------------------------------------------------------------
+
+
+def checked_value(name: str, value: Any, parameter: Parameter, where: str) -> Any:
+    """A value as the notebook declares it; whole numbers are accepted for floats.
+
+    Raises:
+        RecipeError: for a value of another type.
+    """
+    wanted = TYPES[parameter.type]
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
+        return value
+    hint = ""
+    if wanted in (int, float) and isinstance(value, str):
+        hint = _number_hint(value)
+    raise RecipeError(f"{where}: {name} is {value!r}, not {parameter.type}{hint}")
+
+
+def _number_hint(text: str) -> str:
+    """YAML 1.1 reads ``1e-6`` as text; say how to write it as a number."""
+    found = re.fullmatch(r"([+-]?\d+)[eE]([+-]?)(\d+)", text)
+    if not found:
+        return ""
+    sign = found[2] or "+"
+    return f" (YAML reads this as text; write {found[1]}.0e{sign}{found[3]})"
+
+
+def _positive(value: Any) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+def _share(value: Any) -> bool:
+    return 0 <= value <= 1
+
+
+def _steps(value: Any) -> bool:
+    return value == -1 or value > 0
+
+
+# Parameter -> (what must hold, in words). One place, because a name means the same
+# thing in every notebook.
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(
+        (
+            "BATCH_SIZE EPOCHS EVAL_PER_BAND GROUP_SIZE LEARNING_RATE "
+            "MAX_LENGTH MAX_NEW_TOKENS MAX_TOKENS MICRO_BATCH PROMPTS_PER_STEP SAMPLES "
+            "STAGE1_ROWS STAGE2_ROWS DPO_PROMPTS GRPO_PROMPTS PREFERENCE_ROWS "
+            "ACCUMULATION HIDDEN_SIZE LAYERS VOCAB_SIZE SAVE_STEPS EVAL_BATCH PROBE_PROMPTS"
+        ).split(),
+        (_positive, "must be above 0"),
+    ),
+    **dict.fromkeys(
+        ("TALK_SHARE", "LONG_SHARE", "GRPO_LONG_SHARE"), (_share, "must lie in [0, 1]")
+    ),
+    "BASE_PROBLEMS": (lambda v: v >= 0, "must not be negative"),
+    "MAX_STEPS": (_steps, "must be above 0, or -1 for whole epochs"),
+    "SOURCE": (lambda v: v in ("nanoworld", "gsm8k", "hub"), "is unknown"),
+    "PAIRS": (lambda v: v in ("on_policy", "dataset"), "is on_policy or dataset"),
+}
+
+
+def check_values(name: str, values: dict[str, Any], where: str) -> None:
+    """What must hold of one stage's values, each alone and together.
+
+    Raises:
+        RecipeError: names the stage, the parameter and what is wrong with it.
+    """
+    for key, value in values.items():
+        if key in RULES and not RULES[key][0](value):
+            raise RecipeError(f"{where}: {key} is {value!r}: {RULES[key][1]}")
+    try:
+        if "REWARD_WEIGHTS" in values:
+            rewards.choose(values["REWARD_WEIGHTS"])
+        if "TEACHERS" in values:
+            world.draw_teacher(values["TEACHERS"], "check")
+        if "MICRO_BATCH" in values:
+            training.grpo_batch(
+                values["PROMPTS_PER_STEP"], values["GROUP_SIZE"], values["MICRO_BATCH"]
+            )
+        if values.get("SOURCE") == "gsm8k":
+            data.check_gsm8k_folder(Path(values["DATA_DIR"]))
+    except (ValueError, StageError) as error:
+        raise RecipeError(f"{where}: {error}") from None
+
+
+# --- recipes ----------------------------------------------------------------------
+
+
+def list_recipes() -> dict[str, str]:
+    """Names of the recipes that come with the course, with one line on each."""
+    return {
+        path.stem: str(_read_yaml(path).get("about", ""))
+        for path in sorted(RECIPES.glob("*.yaml"))
+    }
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe given by name or path.
+
+    Raises:
+        RecipeError: when there is none; names the nearest one.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        known = [p.stem for p in sorted(RECIPES.glob("*.yaml"))]
+        raise RecipeError(f"no recipe {name!r}{_nearest(name, known)}")
+    return path
+
+
+def load_plan(
+    name: str,
+    scale: str = "nano",
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+    run_dir: str = "",
+) -> Plan:
+    """Read a recipe and check all of it.
+
+    Args:
+        name: a recipe's name, or a path to a YAML file.
+        scale: "nano" or "full".
+        seed: given to every stage.
+        overrides: texts of the form ``STAGE.NAME=VALUE``, VALUE in YAML.
+        run_dir: folder of the run, handed to every notebook.
+
+    Raises:
+        RecipeError: for anything that cannot work, in one line.
+    """
+    path = find_recipe(name)
+    content = _read_yaml(path)
+    scales = content.get("scales") or {}
+    if scale not in scales:
+        raise RecipeError(f"recipe {path.stem} has no scale {scale!r}, only {list(scales)}")
+    entries = scales[scale].get("stages") or []
+    if not entries:
+        raise RecipeError(f"recipe {path.stem}, scale {scale}: no stages")
+    recipe = str(content.get("name", path.stem))
+    given = parse_overrides(overrides, [str(e.get("stage")) for e in entries])
+    stages: list[StagePlan] = []
+    for entry in entries:
+        wiring = {"RECIPE": recipe, "SEED": seed, "RUN_DIR": run_dir}
+        stages.append(_plan_stage(entry, stages, given, wiring))
+    _check_prompts(stages)
+    return Plan(
+        recipe,
+        scale,
+        seed,
+        str(content.get("about", "")),
+        bool(scales[scale].get("needs_hub", False)),
+        tuple(stages),
+    )
+
+
+def parse_overrides(
+    overrides: Sequence[str], stages: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """``STAGE.NAME=VALUE`` texts as stage -> name -> value.
+
+    Raises:
+        RecipeError: for another form, an unknown stage, or a value that is not YAML.
+    """
+    given: dict[str, dict[str, Any]] = {}
+    for text in overrides:
+        target, equals, value = text.partition("=")
+        stage, dot, name = target.partition(".")
+        if not (equals and dot and name):
+            raise RecipeError(f"--set {text}: not of the form STAGE.NAME=VALUE")
+        if stage not in stages:
+            raise RecipeError(
+                f"--set {text}: no stage {stage!r}{_nearest(stage, list(stages))}"
+            )
+        try:
+            given.setdefault(stage, {})[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise RecipeError(f"--set {text}: the value is not YAML") from None
+    return given
+
+
+def _plan_stage(
+    entry: dict[str, Any],
+    before: Sequence[StagePlan],
+    given: dict[str, dict[str, Any]],
+    wiring: dict[str, Any],
+) -> StagePlan:
+    unknown = set(entry) - {"stage", "notebook", "model_from", "parameters"}
+    name = entry.get("stage")
+    if unknown or not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
+        raise RecipeError(f"stage {name!r}: unknown keys {sorted(unknown)} or a bad name")
+    if name in [plan.stage for plan in before]:
+        raise RecipeError(f"stage {name} occurs twice")
+    notebook = NOTEBOOKS / f"{entry.get('notebook', name)}.ipynb"
+    known = read_parameters(notebook)
+    values = {key: parameter.default for key, parameter in known.items()}
+    values |= _links(known, before, entry.get("model_from"), name)
+    own = {**(entry.get("parameters") or {}), **given.get(name, {})}
+    for key, value in own.items():
+        where = f"stage {name}"
+        if key in WIRING:
+            raise RecipeError(f"{where}: {key} is set by the runner")
+        if key not in known:
+            raise RecipeError(f"{where}: no parameter {key!r}{_nearest(key, known)}")
+        values[key] = checked_value(key, value, known[key], where)
+    if values.get("DATA_DIR"):  # a path means the same from every folder
+        values["DATA_DIR"] = str(Path(values["DATA_DIR"]).expanduser().resolve())
+    values |= wiring | {"STAGE": name}
+    check_values(name, values, f"stage {name}")
+    reads = _reads(values, before, name)
+    return StagePlan(name, notebook, {k: values[k] for k in known}, reads)
+
+
+def _links(
+    known: dict[str, Parameter],
+    before: Sequence[StagePlan],
+    model_from: str | None,
+    name: str,
+) -> dict[str, Any]:
+    """Which earlier stage each ``..._FROM`` parameter means when nothing is said."""
+    models = [plan.stage for plan in before if makes_model(plan.notebook)]
+    by_notebook = {plan.notebook.stem: plan.stage for plan in before}
+    links: dict[str, Any] = {}
+    if "MODEL_FROM" in known:
+        links["MODEL_FROM"] = model_from or (models[-1] if models else "")
+    elif model_from:
+        raise RecipeError(f"stage {name}: its notebook starts from no model")
+    for key, notebook in (
+        ("DATA_FROM", "01_data_curation"),
+        ("REWARDS_FROM", "05_grpo_rewards"),
+    ):
+        if key in known:
+            links[key] = by_notebook.get(notebook, "")
+    if "EVALUATE" in known:
+        links["EVALUATE"] = models
+    return links
+
+
+def _reads(
+    values: dict[str, Any], before: Sequence[StagePlan], name: str
+) -> tuple[str, ...]:
+    """The earlier stages that a stage reads from; each must exist in the recipe."""
+    stages = [plan.stage for plan in before]
+    wanted = {key: value for key, value in values.items() if key.endswith("_FROM")}
+    wanted |= {f"EVALUATE[{i}]": s for i, s in enumerate(values.get("EVALUATE") or [])}
+    for key, stage in wanted.items():
+        if stage == "" and key in ("TEXT_FROM", "MODEL_FROM", "REWARDS_FROM"):
+            continue
+        if stage not in stages:
+            raise RecipeError(
+                f"stage {name}: {key} is {stage!r}, which is no earlier stage"
+                f"{_nearest(stage, stages)}"
+            )
+    found = {stage for stage in wanted.values() if stage}
+    return tuple(stage for stage in stages if stage in found)
+
+
+def _check_prompts(stages: Sequence[StagePlan]) -> None:
+    """GRPO on fewer prompts than one step takes would silently train no step at all."""
+    made = {p.stage: p.parameters for p in stages}
+    for plan in stages:
+        need = plan.parameters.get("PROMPTS_PER_STEP")
+        source = made.get(plan.parameters.get("DATA_FROM", ""), {})
+        have = source.get("GRPO_PROMPTS")
+        if need and have and have < need:
+            raise RecipeError(
+                f"stage {plan.stage}: PROMPTS_PER_STEP is {need}, but the data stage "
+                f"makes only GRPO_PROMPTS {have}"
+            )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        reason = str(error).replace("\n", " ")
+        raise RecipeError(f"{shown(path)} is not valid YAML: {reason}") from None
+    if not isinstance(content, dict):
+        raise RecipeError(f"{shown(path)} is not a recipe")
+    return content
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"

@@ -1,0 +1,287 @@
+"""The report of a recipe: for people (HTML, Markdown) and for programs (JSON).
+
+It is put together from what the stages left in their folders; nothing is computed
+that a stage did not measure, except that differences are pooled over seeds.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from trlm_utils import stats
+from trlm_utils.stage import (
+    package_versions,
+    read_json,
+    read_rows,
+    write_json,
+    write_text,
+)
+
+NEAR_ZERO = 0.05
+
+
+def seed_folders(base: Path) -> dict[int, Path]:
+    """Seed -> folder of every run of a recipe that was begun."""
+    found = {0: base} if any(base.glob("*/manifest.json")) else {}
+    for path in sorted(base.glob("seed-*")):
+        found[int(path.name.split("-")[1])] = path
+    return found
+
+
+def collect(plan: Any, base: Path) -> dict[str, Any]:
+    """The content of report.json.
+
+    Args:
+        plan: a checked recipe (`recipes.Plan`); gives the order of stages.
+        base: folder of the run with seed 0; other seeds lie inside it.
+    """
+    stages, ladder, comparisons, notes = [], [], [], []
+    seeds = []
+    for seed, folder in seed_folders(base).items():
+        found = [_stage_entry(folder / s.stage, seed) for s in plan.stages]
+        found = [entry for entry in found if entry]
+        if found:
+            seeds.append(seed)
+        stages += found
+        for stage in plan.stages:
+            place = folder / stage.stage / "data"
+            if (place / "ladder.jsonl").is_file():
+                ladder += read_rows(place / "ladder.jsonl")
+                rows = read_rows(place / "comparisons.jsonl")
+                comparisons += [row | {"seed": seed} for row in rows]
+    for entry in stages:
+        notes += [f"{entry['stage']}: {n}" for n in entry["metrics"].get("notes", [])]
+    return {
+        "recipe": plan.recipe,
+        "scale": plan.scale,
+        "seeds": seeds,
+        "environment": package_versions() | _device(stages),
+        "stages": stages,
+        "ladder": ladder,
+        "comparisons": pooled(comparisons) if len(seeds) > 1 else comparisons,
+        "notes": list(dict.fromkeys(notes)),
+    }
+
+
+def _stage_entry(folder: Path, seed: int) -> dict[str, Any] | None:
+    if not (folder / "metrics.json").is_file():
+        return None
+    manifest, metrics = (read_json(folder / f"{n}.json") for n in ("manifest", "metrics"))
+    if manifest.get("status") != "finished":
+        return None
+    return {
+        "stage": folder.name,
+        "seed": seed,
+        "wall_seconds": manifest["wall_seconds"],
+        "peak_rss_mb": manifest["peak_rss_mb"],
+        "tokens": metrics.get("tokens", 0),
+        "metrics": metrics,
+    }
+
+
+def _device(stages: list[dict[str, Any]]) -> dict[str, str]:
+    devices = {s["metrics"]["device"] for s in stages if "device" in s["metrics"]}
+    return {"device": ", ".join(sorted(devices))} if devices else {}
+
+
+def pooled(comparisons: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Differences averaged over seeds; the interval comes from the spread of seeds
+    and questions together (independent runs, so standard errors add in squares)."""
+    groups: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
+    for row in comparisons:
+        groups[row["from"], row["to"], row["band"], row["decoding"]].append(row)
+    result = []
+    for (start, end, band, decoding), rows in groups.items():
+        n = len(rows)
+        mean = sum(r["difference"] for r in rows) / n
+        within = sum(((r["high"] - r["low"]) / (2 * stats.Z)) ** 2 for r in rows) / n**2
+        between = 0.0
+        if n > 1:
+            between = sum((r["difference"] - mean) ** 2 for r in rows) / (n - 1) / n
+        half = stats.Z * max(within, between) ** 0.5
+        row = {"from": start, "to": end, "band": band, "decoding": decoding}
+        row |= {"difference": mean, "low": mean - half, "high": mean + half, "seeds": n}
+        result.append(row)
+    return result
+
+
+def percent(value: float) -> str:
+    """A share as a number of per cent with one decimal."""
+    return f"{100 * value:.1f}"
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """One sentence on a comparison, allowed to say that nothing was seen."""
+    where = f"{row['from']} to {row['to']}, {row['band']}, {row['decoding']}"
+    interval = f"[{percent(row['low'])}, {percent(row['high'])}]"
+    size = f"{100 * row['difference']:+.1f} points {interval}"
+    if row["low"] <= 0 <= row["high"]:
+        return f"{where}: no difference detected ({size})"
+    return f"{where}: {size}"
+
+
+def plain_statements(content: dict[str, Any]) -> list[str]:
+    """What a reader must not overlook: accuracies that are close to nothing."""
+    if not content["ladder"]:
+        return ["No stage was evaluated."]
+    last = content["ladder"][-1]["stage"]
+    lines = []
+    for row in content["ladder"]:
+        if row["stage"] == last and row["high"] < NEAR_ZERO:
+            lines.append(
+                f"After {last}, accuracy on {row['band']} ({row['decoding']}, seed "
+                f"{row['seed']}) is near zero: {percent(row['accuracy'])} % "
+                f"[{percent(row['low'])}, {percent(row['high'])}] on {row['n']} questions. "
+                "This model does not solve these problems."
+            )
+    return lines
+
+
+def ladder_table(content: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: a row per stage and seed, a column per band and decoding."""
+    columns: dict[tuple[str, str], None] = {}
+    cells: dict[tuple[str, int], dict[tuple[str, str], str]] = defaultdict(dict)
+    for row in content["ladder"]:
+        key = (row["band"], row["decoding"])
+        columns[key] = None
+        interval = f"[{percent(row['low'])}, {percent(row['high'])}]"
+        text = f"{percent(row['accuracy'])} {interval}"
+        if row["truncated"] >= 0.005:
+            text += f" t{100 * row['truncated']:.0f}"
+        cells[row["stage"], row["seed"]][key] = text
+    head = ["stage", "seed", *(f"{band} {decoding}" for band, decoding in columns)]
+    body = [
+        [stage, str(seed), *(found.get(key, "") for key in columns)]
+        for (stage, seed), found in cells.items()
+    ]
+    return head, body
+
+
+def ladder_text(content: dict[str, Any]) -> str:
+    """The ladder for a terminal: a block per band, a line per stage."""
+    blocks: dict[str, dict[tuple[str, int], dict[str, Any]]] = {}
+    for row in content["ladder"]:
+        by_stage = blocks.setdefault(row["band"], {})
+        by_stage.setdefault((row["stage"], row["seed"]), {})[row["decoding"]] = row
+    lines = []
+    for band, stages in blocks.items():
+        lines.append(f"\n{band}: accuracy in % [95 % interval]")
+        for (stage, seed), found in stages.items():
+            parts = [
+                f"{decoding} {percent(r['accuracy']):>5} "
+                f"[{percent(r['low'])}, {percent(r['high'])}]"
+                for decoding, r in found.items()
+            ]
+            lines.append(f"  {stage:<18} seed {seed}  {'   '.join(parts)}")
+    return "\n".join(lines + [""] + plain_statements(content))
+
+
+def write(plan: Any, base: Path) -> Path:
+    """Write report.json, report.md and report.html; returns their folder."""
+    content = collect(plan, base)
+    write_json(base / "report.json", content)
+    write_text(base / "report.md", as_markdown(content))
+    write_text(base / "report.html", as_html(content))
+    return base
+
+
+def _tables(content: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title, header and rows of every table of the report."""
+    stages = [
+        [
+            s["stage"],
+            str(s["seed"]),
+            f"{s['wall_seconds']:.0f}",
+            f"{s['peak_rss_mb']:.0f}",
+            f"{s['tokens']:,}",
+            str(s["metrics"].get("headline", "")),
+        ]
+        for s in content["stages"]
+    ]
+    environment = [[k, v] for k, v in content["environment"].items()]
+    head, body = ladder_table(content)
+    return [
+        ("Ladder: accuracy in % [95 % interval], t = % truncated", head, body),
+        (
+            "Stages",
+            ["stage", "seed", "seconds", "peak MiB", "tokens trained on", "result"],
+            stages,
+        ),
+        ("Environment", ["what", "version"], environment),
+    ]
+
+
+def as_markdown(content: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    lines = [f"# {content['recipe']} ({content['scale']})", ""]
+    lines += [f"Seeds: {', '.join(map(str, content['seeds']))}.", ""]
+    lines += [f"**{line}**\n" for line in plain_statements(content)]
+    for title, head, body in _tables(content):
+        lines += [
+            f"## {title}",
+            "",
+            f"| {' | '.join(head)} |",
+            "|" + " --- |" * len(head),
+        ]
+        lines += [f"| {' | '.join(row)} |" for row in body] + [""]
+    lines += ["## From stage to stage (paired, 95 % interval)", ""]
+    lines += [f"- {verdict(row)}" for row in content["comparisons"]]
+    lines += ["", "## Notes", ""] + [f"- {note}" for note in content["notes"]]
+    return "\n".join(lines) + "\n"
+
+
+def _ladder_svg(content: dict[str, Any]) -> str:
+    """The ladder as an SVG element; empty without evaluations."""
+    if not content["ladder"]:
+        return ""
+    import pandas as pd
+
+    from trlm_utils.plots import plot_ladder
+
+    buffer = io.StringIO()
+    plot_ladder(pd.DataFrame(content["ladder"])).savefig(buffer, format="svg")
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+PAGE_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem;
+  padding: 0 1rem; color: #111; background: #fff }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto }
+th, td { border-bottom: 1px solid #ccc; padding: .3rem .7rem; text-align: left;
+  white-space: nowrap; font-variant-numeric: tabular-nums }
+svg { max-width: 100%; height: auto } .plain { border-left: 4px solid #D55E00;
+  padding-left: .8rem }
+"""
+
+
+def as_html(content: dict[str, Any]) -> str:
+    """The report as one self-contained page."""
+    title = html.escape(f"{content['recipe']} ({content['scale']})")
+    seeds = ", ".join(map(str, content["seeds"]))
+    parts = [f"<h1>{title}</h1><p>Seeds: {seeds}.</p>", _ladder_svg(content)]
+    for line in plain_statements(content):
+        parts.append(f'<p class="plain">{html.escape(line)}</p>')
+    for name, head, body in _tables(content):
+        rows = [f"<tr>{_cells('th', head)}</tr>"]
+        rows += [f"<tr>{_cells('td', row)}</tr>" for row in body]
+        parts.append(f"<h2>{html.escape(name)}</h2><table>{''.join(rows)}</table>")
+    lists = {
+        "From stage to stage (paired, 95 % interval)": map(verdict, content["comparisons"]),
+        "Notes": content["notes"],
+    }
+    for name, lines in lists.items():
+        items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+        parts.append(f"<h2>{name}</h2><ul>{items}</ul>")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}'
+        f"</title><style>{PAGE_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _cells(tag: str, texts: list[str]) -> str:
+    return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)

@@ -1,0 +1,75 @@
+"""Intervals: every accuracy and every difference in the course carries one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """95 % Wilson interval of a proportion seen in ``n`` independent trials.
+
+    (Wilson 1927.) Unlike "share plus or minus two standard errors" it has a width
+    where the share is 0 or 1: 0 of 200 gives [0, 0.019].
+
+    Args:
+        share: in [0, 1].
+        n: number of trials; may be a fraction (an effective number).
+
+    Raises:
+        ValueError: for a share outside [0, 1] or n <= 0.
+    """
+    if not 0 <= share <= 1 or n <= 0:
+        raise ValueError(f"no interval for share {share} of {n}")
+    centre = share + Z * Z / (2 * n)
+    half = Z * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
+    scale = 1 + Z * Z / n
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def mean_interval(scores: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of per-question scores in [0, 1] with its 95 % interval.
+
+    Questions are the independent unit. Several samples of one question are not
+    independent, so they enter as that question's mean, and the interval is Wilson's
+    at the effective number of trials p(1-p) / Var(mean): for greedy answers (scores 0
+    or 1) this is Wilson's interval on the questions, up to the factor (n-1)/n.
+
+    Returns:
+        ``(mean, low, high)``.
+
+    Raises:
+        ValueError: for an empty sequence.
+    """
+    n = len(scores)
+    if n == 0:
+        raise ValueError("no scores")
+    mean = sum(scores) / n
+    effective = float(n)
+    if n > 1:
+        variance = sum((s - mean) ** 2 for s in scores) / (n - 1) / n
+        if variance > 0:
+            effective = max(mean * (1 - mean) / variance, 1.0)
+    return (mean, *wilson(mean, effective))
+
+
+def paired_difference(
+    before: Sequence[float], after: Sequence[float]
+) -> tuple[float, float, float]:
+    """Mean of after minus before on the same questions, with its 95 % interval.
+
+    Returns:
+        ``(difference, low, high)``.
+
+    Raises:
+        ValueError: when the sequences differ in length or have fewer than two items.
+    """
+    if len(before) != len(after) or len(before) < 2:
+        raise ValueError(f"cannot pair {len(before)} with {len(after)} scores")
+    changes = [b - a for a, b in zip(before, after, strict=True)]
+    n = len(changes)
+    mean = sum(changes) / n
+    error = math.sqrt(sum((c - mean) ** 2 for c in changes) / (n - 1) / n)
+    return mean, mean - Z * error, mean + Z * error

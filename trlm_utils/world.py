@@ -1,0 +1,471 @@
+"""NanoWorld: small procedural problems with exact answers and exact worked steps.
+
+Every problem is a chain: a starting state and a list of steps, each of which
+changes the state. The answer is the last state. Because the chain is known, one
+source gives questions, right traces, wrong traces, preferences and verifiers.
+
+Item ``i`` depends only on ``(seed, split, i)``, so any slice can be made alone and
+in any order. Training and held-out problems are disjoint by construction: a hash
+of the question decides on which side a problem lies (`is_held_out`).
+
+    python -c "from trlm_utils import world; print(world.make_problem('train', 3))"
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+NAMES = ("Ana", "Ben", "Cleo", "Dan", "Eva", "Finn")
+THINGS = ("apples", "books", "coins", "cups")
+MONTHS = (
+    "January February March April May June July August September October November December"
+).split()
+VARIABLES = "abcdefghij"
+MAX_NUMBER = 99  # every number is one token, so nothing may exceed this
+MAX_CHANGE = 9  # the largest number added or taken away in one step
+
+FAMILIES = ("story", "expression", "compare", "swap")  # seen in training
+HELD_OUT_FAMILY = "truth"  # never trained on
+TEACHERS = ("careful", "hasty", "rambling", "slipping")
+
+# Band -> (families, smallest and largest number of steps, other wording?)
+BANDS: dict[str, tuple[tuple[str, ...], int, int, bool]] = {
+    "in_distribution": (FAMILIES, 1, 4, False),
+    "longer": (FAMILIES, 5, 6, False),
+    "longest": (FAMILIES, 7, 8, False),
+    "new_phrasing": (("story", "compare"), 1, 4, True),
+    "new_family": ((HELD_OUT_FAMILY,), 1, 4, False),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change of state: ``sentence`` as told, ``before`` and ``after`` as states.
+
+    ``work`` is what a careful solver writes for it, e.g. ``12 + 5 = 17``.
+    """
+
+    sentence: str
+    operator: str
+    operand: str
+    before: str
+    after: str
+
+    @property
+    def work(self) -> str:
+        """The computation as text, from the state before to the state after."""
+        return work_text(self.operator, self.operand, self.before, self.after)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A question, its answer, and the exact steps from one to the other."""
+
+    id: str
+    family: str
+    question: str
+    answer: str
+    steps: tuple[Step, ...]
+
+    def row(self) -> dict[str, object]:
+        """The flat record written to data files; ``difficulty`` counts steps."""
+        return {
+            "id": self.id,
+            "family": self.family,
+            "difficulty": len(self.steps),
+            "question": self.question,
+            "answer": self.answer,
+        }
+
+
+def work_text(operator: str, operand: str, before: str, after: str) -> str:
+    """Write one computation: ``12 + 5 = 17`` or, for moves, ``Ana to Ben``."""
+    if operator in "+-":
+        return f"{before} {operator} {operand} = {after}"
+    return f"{before} to {after}" if operator == "swap" else after
+
+
+def is_held_out(question: str) -> bool:
+    """True for the tenth of all questions that no training split may contain."""
+    return hashlib.sha256(question.encode()).digest()[0] % 10 == 0
+
+
+# --- the families -----------------------------------------------------------------
+
+
+def _changes(rng: random.Random, n: int) -> tuple[int, list[tuple[str, int, int, int]]]:
+    """A start and n signed changes that keep every state within 0..MAX_NUMBER."""
+    start = value = rng.randint(5, 60)
+    changes = []
+    for _ in range(n):
+        by = rng.randint(1, MAX_CHANGE)
+        up = rng.random() < 0.5
+        if value + by > MAX_NUMBER:
+            up = False
+        elif value - by < 0:
+            up = True
+        after = value + by if up else value - by
+        changes.append(("+" if up else "-", by, value, after))
+        value = after
+    return start, changes
+
+
+def _months(rng: random.Random, n: int) -> list[str]:
+    """n months in order. They tell which sentence comes next without counting."""
+    first = rng.randrange(len(MONTHS))
+    return [MONTHS[(first + k) % len(MONTHS)] for k in range(n)]
+
+
+def _story(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[Step]]:
+    name, things = rng.choice(NAMES), rng.choice(THINGS)
+    start, changes = _changes(rng, n)
+    verbs = {"+": "brings", "-": "takes"}
+    if reworded:
+        verbs = {"+": "adds", "-": "costs"}
+    steps = [
+        Step(f"{month} {verbs[op]} {by}", op, str(by), str(before), str(after))
+        for month, (op, by, before, after) in zip(_months(rng, n), changes, strict=True)
+    ]
+    ask = f"How many {things} are left?" if reworded else f"How many {things} now?"
+    return f"{name} has {start} {things}. {_told(steps)} {ask}", steps
+
+
+def _expression(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[Step]]:
+    start, changes = _changes(rng, n)
+    first = rng.randrange(len(VARIABLES) - n + 1)
+    names = VARIABLES[first : first + n]
+    steps = []
+    for k, (op, by, before, after) in enumerate(changes):
+        left = names[k - 1] if k else str(start)
+        sentence = f"{names[k]} = {left} {op} {by}"
+        steps.append(Step(sentence, op, str(by), str(before), str(after)))
+    return f"Compute {_told(steps)} What is {names[-1]}?", steps
+
+
+def _compare(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[Step]]:
+    # Told from the known person to the next one: who beats another by 5 has 5 more.
+    # With more steps than names a name comes back, and the latest sentence counts.
+    people = [rng.choice(NAMES)]
+    while len(people) <= n:
+        people.append(rng.choice([m for m in NAMES if m not in people[-4:]]))
+    start, changes = _changes(rng, n)
+    verbs = {"+": "trails", "-": "beats"}
+    if reworded:
+        verbs = {"+": "follows", "-": "leads"}
+    steps = []
+    for k, (op, by, before, after) in enumerate(changes):
+        sentence = f"{people[k]} {verbs[op]} {people[k + 1]} by {by}"
+        steps.append(Step(sentence, op, str(by), str(before), str(after)))
+    ask = f"How many points has {people[-1]}?"
+    return f"{people[0]} has {start} points. {_told(steps)} {ask}", steps
+
+
+def _swap(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[Step]]:
+    holder = start = rng.choice(NAMES)
+    steps = []
+    for month in _months(rng, n):
+        # Some swaps move the ball; the others are there to be seen through.
+        moves = rng.random() < 0.6
+        others = [m for m in NAMES if m != holder]
+        pair = [holder, rng.choice(others)] if moves else rng.sample(others, 2)
+        after = pair[1] if moves else holder
+        rng.shuffle(pair)
+        sentence = f"{month} swaps {pair[0]} and {pair[1]}"
+        steps.append(Step(sentence, "swap", " and ".join(pair), holder, after))
+        holder = after
+    return f"{start} has the ball. {_told(steps)} Who has the ball?", steps
+
+
+def _told(steps: list[Step]) -> str:
+    return " ".join(f"{step.sentence}." for step in steps)
+
+
+def _truth(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[Step]]:
+    people = [rng.choice(NAMES)]
+    while len(people) <= n:
+        people.append(rng.choice([m for m in NAMES if m not in people[-2:]]))
+    honest = rng.random() < 0.5
+    opening = f"{people[0]} is {'honest' if honest else 'lying'}."
+    steps = []
+    for a, b in zip(people, people[1:], strict=False):
+        says_honest = rng.random() < 0.5
+        before = f"{a} is {'honest' if honest else 'lying'}"
+        honest = says_honest == honest  # a liar's statement is turned round
+        claim = f"{b} is {'honest' if says_honest else 'lying'}"
+        after = f"{b} is {'honest' if honest else 'lying'}"
+        steps.append(Step(f"{a} says {claim}", "says", claim, before, after))
+    return f"{opening} {_told(steps)} Is {people[-1]} honest?", steps
+
+
+_MAKERS: dict[str, Callable[[random.Random, int, bool], tuple[str, list[Step]]]] = {
+    "story": _story,
+    "expression": _expression,
+    "compare": _compare,
+    "swap": _swap,
+    "truth": _truth,
+}
+
+
+def _answer(family: str, steps: list[Step]) -> str:
+    if family == "truth":
+        return "yes" if steps[-1].after.endswith("honest") else "no"
+    return steps[-1].after
+
+
+# --- problems ---------------------------------------------------------------------
+
+
+def make_problem(
+    split: str,
+    index: int,
+    *,
+    seed: int = 0,
+    families: tuple[str, ...] = FAMILIES,
+    steps: tuple[int, int] = (1, 4),
+    long_share: float = 0.0,
+    long_steps: tuple[int, int] = (5, 6),
+    reworded: bool = False,
+    held_out: bool = False,
+) -> Problem:
+    """Make problem ``index`` of ``split``.
+
+    Args:
+        split: any name; different names give different problems.
+        index: position in the split, from 0.
+        seed: world seed.
+        families: families to draw from, uniformly.
+        steps: smallest and largest number of steps, both included.
+        long_share: share of problems drawn from ``long_steps`` instead, in [0, 1].
+        long_steps: step range of those longer problems.
+        reworded: use the wording that is kept out of training.
+        held_out: draw from the evaluation side of the hash split.
+
+    Raises:
+        ValueError: for an unknown family, an empty step range or a bad share.
+    """
+    unknown = [f for f in families if f not in _MAKERS]
+    if unknown or not families:
+        raise ValueError(f"unknown family {unknown}; known: {sorted(_MAKERS)}")
+    if not 1 <= steps[0] <= steps[1] or not 1 <= long_steps[0] <= long_steps[1]:
+        raise ValueError(f"steps must be 1 <= low <= high, got {steps}, {long_steps}")
+    if not 0.0 <= long_share <= 1.0:
+        raise ValueError(f"long_share must lie in [0, 1], got {long_share}")
+    rng = random.Random(f"{seed}/{split}/{index}")
+    family = rng.choice(families)
+    low, high = long_steps if rng.random() < long_share else steps
+    n = rng.randint(low, high)
+    while True:
+        question, chain = _MAKERS[family](rng, n, reworded)
+        if is_held_out(question) == held_out:
+            break
+    answer = _answer(family, chain)
+    return Problem(f"{split}/{seed}/{index}", family, question, answer, tuple(chain))
+
+
+def make_problems(split: str, n: int, **options: object) -> list[Problem]:
+    """Problems 0..n-1 of a split; options as in `make_problem`."""
+    return [make_problem(split, i, **options) for i in range(n)]
+
+
+def band_problems(band: str, n: int, seed: int = 0) -> list[Problem]:
+    """``n`` different held-out problems of an evaluation band.
+
+    Raises:
+        ValueError: for an unknown band.
+    """
+    if band not in BANDS:
+        raise ValueError(f"unknown band {band!r}; known: {', '.join(BANDS)}")
+    families, low, high, reworded = BANDS[band]
+    found: dict[str, Problem] = {}
+    index = 0
+    while len(found) < n:
+        problem = make_problem(
+            f"eval_{band}",
+            index,
+            seed=seed,
+            families=families,
+            steps=(low, high),
+            reworded=reworded,
+            held_out=True,
+        )
+        found.setdefault(problem.question, problem)
+        index += 1
+    return list(found.values())
+
+
+# --- traces -----------------------------------------------------------------------
+
+
+def step_text(step: Step) -> str:
+    """A worked step: the sentence restated, then its computation."""
+    return f"{step.sentence}: {step.work}."
+
+
+def careful_trace(problem: Problem) -> str:
+    """Every step, restated and computed."""
+    return " ".join(step_text(step) for step in problem.steps)
+
+
+def _slipped(problem: Problem, rng: random.Random) -> tuple[str, str]:
+    """A trace in which one step goes wrong and the rest follows from it."""
+    wrong_at = rng.randrange(len(problem.steps))
+    state, lines = problem.steps[0].before, []
+    for k, step in enumerate(problem.steps):
+        after = _apply(problem.family, step, state)
+        if k == wrong_at:
+            after = _wrong_state(problem.family, after, rng)
+        work = work_text(step.operator, step.operand, state, after)
+        lines.append(f"{step.sentence}: {work}.")
+        state = after
+    return " ".join(lines), state
+
+
+def _apply(family: str, step: Step, state: str) -> str:
+    """The state after ``step`` when it starts from ``state`` (right or wrong)."""
+    if family == "swap":
+        first, second = step.operand.split(" and ")
+        return {first: second, second: first}.get(state, state)
+    change = int(step.operand) if step.operator == "+" else -int(step.operand)
+    return str(min(max(int(state) + change, 0), MAX_NUMBER))
+
+
+def _wrong_state(family: str, state: str, rng: random.Random) -> str:
+    if family == "swap":
+        return rng.choice([m for m in NAMES if m != state])
+    off = rng.choice([-10, -2, -1, 1, 2, 10])
+    wrong = int(state) + off
+    return str(wrong if 0 <= wrong <= MAX_NUMBER else int(state) - off)
+
+
+def _guess(problem: Problem, rng: random.Random) -> str:
+    """What someone answers who has read the question but not done the work."""
+    if problem.family == "swap":
+        return rng.choice(NAMES)
+    low = max(0, int(problem.steps[0].before) - 20)
+    high = min(MAX_NUMBER, int(problem.steps[0].before) + 20)
+    return str(rng.randint(low, high))
+
+
+def teach(problem: Problem, teacher: str, seed: int = 0) -> tuple[str, str]:
+    """What a teacher of a given quality writes: ``(thought, answer)``.
+
+    careful works through every step; rambling says every step twice; slipping gets
+    one step wrong; hasty calls the problem easy and guesses.
+
+    Raises:
+        ValueError: for an unknown teacher, or a teacher that guesses or slips on the
+            family that is never trained on.
+    """
+    if teacher not in TEACHERS:
+        raise ValueError(f"unknown teacher {teacher!r}; known: {', '.join(TEACHERS)}")
+    if problem.family == HELD_OUT_FAMILY and teacher in ("hasty", "slipping"):
+        raise ValueError(f"{teacher} has no wrong traces for {HELD_OUT_FAMILY}")
+    rng = random.Random(f"{seed}/{teacher}/{problem.id}")
+    if teacher == "careful":
+        return careful_trace(problem), problem.answer
+    if teacher == "rambling":
+        twice = [f"{step_text(s)} {step_text(s)}" for s in problem.steps]
+        return " ".join(twice), problem.answer
+    if teacher == "slipping":
+        return _slipped(problem, rng)
+    return "This is easy.", _guess(problem, rng)
+
+
+def draw_teacher(shares: dict[str, float], key: str) -> str:
+    """Pick a teacher by share; the same ``key`` always gets the same teacher.
+
+    Raises:
+        ValueError: when shares name an unknown teacher or do not add up to 1.
+    """
+    unknown = sorted(set(shares) - set(TEACHERS))
+    if unknown:
+        raise ValueError(f"unknown teacher {unknown}; known: {', '.join(TEACHERS)}")
+    if abs(sum(shares.values()) - 1) > 1e-6:
+        raise ValueError(f"teacher shares add up to {sum(shares.values())}, not 1")
+    names = list(shares)
+    rng = random.Random(f"teacher/{key}")
+    return rng.choices(names, [shares[name] for name in names])[0]
+
+
+# --- verifiers --------------------------------------------------------------------
+
+
+def style_of(thought: str) -> str:
+    """Whose manner a thought has: careful, rambling, hasty, or none of these.
+
+    ``careful`` means worked step by step without repeating; it says nothing about
+    whether the steps are right (see `steps_right`).
+    """
+    sentences = [s.strip() for s in thought.split(".") if s.strip()]
+    if not sentences or "easy" in thought:
+        return "hasty"
+    if not all(":" in s for s in sentences):
+        return "other"
+    return "rambling" if len(set(sentences)) < len(sentences) else "careful"
+
+
+def steps_right(problem: Problem, thought: str) -> list[bool]:
+    """For each step of the problem, whether the thought contains it as it should be."""
+    said = {s.strip() for s in thought.split(".")}
+    return [step_text(step)[:-1] in said for step in problem.steps]
+
+
+# --- things without a checkable answer --------------------------------------------
+
+_PEOPLE_TALK = (
+    ("Hello!", "Hello! It is good to see you."),
+    ("Good morning!", "Good morning! How are you?"),
+    ("How are you?", "I am well, thank you."),
+    ("Thank you!", "You are welcome."),
+    ("Goodbye!", "Goodbye! See you soon."),
+)
+
+
+def make_talk(split: str, index: int, seed: int = 0) -> dict[str, str]:
+    """A small task without a single right answer: everyday talk or a polite rewrite.
+
+    Returns:
+        A row with ``id``, ``family`` ("talk" or "rewrite"), ``question``, ``answer``.
+    """
+    rng = random.Random(f"{seed}/talk/{split}/{index}")
+    row = {"id": f"talk/{split}/{seed}/{index}"}
+    if rng.random() < 0.5:
+        question, answer = rng.choice(_PEOPLE_TALK)
+        name = rng.choice(NAMES)
+        question = f"{name}: {question}"
+        return row | {"family": "talk", "question": question, "answer": answer}
+    things, name = rng.choice(THINGS), rng.choice(NAMES)
+    verb = rng.choice(("give", "show"))
+    return row | {
+        "family": "rewrite",
+        "question": f"Say it politely: {verb} {name} the {things}.",
+        "answer": f"Please {verb} {name} the {things}.",
+    }
+
+
+def plain_row(problem: Problem) -> dict[str, str]:
+    """Plain text for a base model, without chat or tags: question, then work."""
+    work = f" {careful_trace(problem)} {answer_text(problem.answer)}"
+    return {"prompt": problem.question, "completion": work}
+
+
+def answer_text(answer: str) -> str:
+    """The sentence that carries the answer."""
+    return f"The answer is {answer}."
+
+
+def sample_text(n: int = 2000) -> Iterator[str]:
+    """World text for a tokenizer: every family, wording, teacher and task."""
+    for i in range(n):
+        families = (*FAMILIES, HELD_OUT_FAMILY)
+        problem = make_problem("text", i, families=families, reworded=i % 5 == 0)
+        yield problem.question  # the first word has no space before it
+        yield f" {careful_trace(problem)} {answer_text(problem.answer)} This is easy."
+        talk = make_talk("text", i)
+        yield talk["question"]
+        yield talk["answer"]
+        yield f"{answer_text(problem.answer)} system user assistant"
+    yield " ".join(f" {number}" for number in range(MAX_NUMBER + 1))
