@@ -59,9 +59,7 @@ def parse(text: str, prefilled: bool = False) -> Completion:
     one_each = text.count(OPEN) == 1 and text.count(CLOSE) == 1
     tidy = one_each and not before.strip() and thought.strip() and answer.strip()
     unclosed = OPEN in answer
-    return Completion(
-        thought.strip(), "" if unclosed else answer.strip(), unclosed, bool(tidy)
-    )
+    return Completion(thought.strip(), "" if unclosed else answer.strip(), unclosed, bool(tidy))
 
 
 def last_boxed(text: str) -> str | None:

@@ -54,9 +54,7 @@ def render(
     )
 
 
-def prompt_is_prefix(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]
-) -> bool:
+def prompt_is_prefix(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> bool:
     """Whether generation would start from the very bytes that training puts there."""
     asked = render(tokenizer, messages[:-1], prompt=True)
     return render(tokenizer, messages).startswith(asked)

@@ -45,9 +45,7 @@ def world_direct(n: int, seed: int, talk_share: float) -> list[Row]:
     return rows
 
 
-def world_thinking(
-    n: int, seed: int, teachers: dict[str, float], long_share: float
-) -> list[Row]:
+def world_thinking(n: int, seed: int, teachers: dict[str, float], long_share: float) -> list[Row]:
     """Stage 2 conversations: problems with a thought, from teachers of mixed quality."""
     rows = []
     for i in range(n):
@@ -314,8 +312,8 @@ def question_of(row: Row) -> str:
 
 
 def normal_form(text: str) -> str:
-    """Text for comparing questions: lower case, words and numbers only."""
-    return " ".join(re.findall(r"\w+", text.casefold()))
+    """Text for comparing questions: lower case; words, numbers and operators only."""
+    return " ".join(re.findall(r"\w+|[-+*/=]", text.casefold()))
 
 
 def contaminated(sets: DataSets, questions: Sequence[Row]) -> dict[str, set[str]]:
@@ -335,9 +333,7 @@ def contaminated(sets: DataSets, questions: Sequence[Row]) -> dict[str, set[str]
     return found
 
 
-def leave_out(
-    questions: Sequence[Row], found: dict[str, set[str]]
-) -> tuple[list[Row], int]:
+def leave_out(questions: Sequence[Row], found: dict[str, set[str]]) -> tuple[list[Row], int]:
     """Evaluation rows without the contaminated ones, and how many were left out."""
     bad = set().union(*found.values()) if found else set()
     kept = [row for row in questions if row["id"] not in bad]
@@ -378,8 +374,7 @@ def texts_of(row: Row, tokenizer: Any) -> list[str]:
         return [chat.render(tokenizer, row["messages"])]
     if "chosen" in row:
         return [
-            chat.render(tokenizer, row["prompt"] + row[side])
-            for side in ("chosen", "rejected")
+            chat.render(tokenizer, row["prompt"] + row[side]) for side in ("chosen", "rejected")
         ]
     prompt = row.get("prompt") or chat.to_prompt(row["question"])
     return [chat.render(tokenizer, prompt, prompt=True)]
@@ -400,9 +395,7 @@ def token_lengths(rows: Sequence[Row], tokenizer: Any) -> list[int]:
     return lengths
 
 
-def drop_overlong(
-    rows: Sequence[Row], tokenizer: Any, max_tokens: int
-) -> tuple[list[Row], int]:
+def drop_overlong(rows: Sequence[Row], tokenizer: Any, max_tokens: int) -> tuple[list[Row], int]:
     """Rows of at most ``max_tokens``, and how many were dropped.
 
     A row that is cut off at training time loses its ``</think>`` and end token, and

@@ -102,6 +102,7 @@ def evaluate(
         with tempfile.TemporaryDirectory() as folder:
             task = Path(folder) / "task.yaml"
             settings = task_settings(decoding, questions, max_new_tokens, repeats)
+            settings["dataset_kwargs"]["cache_dir"] = folder
             task.write_text(yaml.safe_dump(settings))
             result = lm_eval.simple_evaluate(
                 model=lm,
@@ -154,7 +155,8 @@ def _by_group(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         groups[record["band"], record["decoding"]].append(record)
-    return groups
+    bands = list(dict.fromkeys(record["band"] for record in records))
+    return dict(sorted(groups.items(), key=lambda g: (bands.index(g[0][0]), g[0][1])))
 
 
 def ladder_rows(records: Sequence[Record], stage: str, seed: int) -> list[Record]:

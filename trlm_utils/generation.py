@@ -92,9 +92,9 @@ def _sample_batch(
 ) -> list[Sample]:
     import torch
 
-    inputs = tokenizer.pad(
-        {"input_ids": encoded}, padding_side="left", return_tensors="pt"
-    ).to(model.device)
+    inputs = tokenizer.pad({"input_ids": encoded}, padding_side="left", return_tensors="pt").to(
+        model.device
+    )
     drawing = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     if temperature > 0:
         drawing = {

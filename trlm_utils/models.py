@@ -162,9 +162,7 @@ def load_base(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return model, tokenizer
 
 
-def save_model(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path
-) -> None:
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write model and tokenizer beside ``folder`` and move them there when complete."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -198,9 +196,7 @@ def check_model_folder(folder: Path) -> None:
             with safe_open(path, "pt") as tensors:
                 tensors.keys()
         except (SafetensorError, OSError):
-            raise ModelFolderError(
-                _half_written(folder, f"{path.name} is cut off")
-            ) from None
+            raise ModelFolderError(_half_written(folder, f"{path.name} is cut off")) from None
 
 
 def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

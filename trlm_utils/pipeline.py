@@ -114,9 +114,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise RecipeError(
-                f"another process is running a recipe in {shown(folder)}"
-            ) from None
+            raise RecipeError(f"another process is running a recipe in {shown(folder)}") from None
         yield
 
 
@@ -147,6 +145,7 @@ def kernel_environment(needs_hub: bool) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "TRL_EXPERIMENTAL_SILENCE": "1",
         "PYTHONWARNINGS": "ignore",
+        "TQDM_DISABLE": "1",
     }
     if needs_hub:
         return quiet
@@ -195,14 +194,14 @@ def execute(plan: StagePlan, folder: Path, needs_hub: bool, verbose: bool) -> No
                 progress_bar=False,
                 stdout_file=sys.stdout if verbose else None,
                 kernel_name="python3",
+                extra_arguments=["--IPKernelApp.log_level=ERROR"],
             )
     except papermill.PapermillExecutionError as error:
         reason = f"{error.ename}: {error.evalue}".splitlines()[0]
         if "No space left" in reason:
             reason = "the disk is full; free some space and start again"
         raise RunFailed(
-            f"stage {plan.stage} failed in cell {error.exec_count}: {reason} "
-            f"(see {shown(output)})"
+            f"stage {plan.stage} failed in cell {error.exec_count}: {reason} (see {shown(output)})"
         ) from None
     except nbclient.exceptions.DeadKernelError:
         raise RunFailed(
@@ -281,9 +280,7 @@ def run_plan(
         print(f"{head} done in {wall:.0f} s  {line}", flush=True)
 
 
-def select_stages(
-    plan: Plan, folder: Path, start: str = "", only: str = ""
-) -> list[StagePlan]:
+def select_stages(plan: Plan, folder: Path, start: str = "", only: str = "") -> list[StagePlan]:
     """The stages that ``--from`` and ``--only`` leave.
 
     Raises:
@@ -294,9 +291,7 @@ def select_stages(
     if not wanted:
         return list(plan.stages)
     if wanted not in names:
-        raise RecipeError(
-            f"no stage {wanted!r} in {plan.recipe}; known: {', '.join(names)}"
-        )
+        raise RecipeError(f"no stage {wanted!r} in {plan.recipe}; known: {', '.join(names)}")
     first = names.index(wanted)
     chosen = list(plan.stages[first : first + 1] if only else plan.stages[first:])
     needed = {read for stage in chosen for read in stage.reads} - {s.stage for s in chosen}
@@ -368,9 +363,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         return verify.run(options.recipe, options.scale, options.set)
     name = recipes.find_recipe(options.recipe)
     folder = run_folder(name.stem, options.scale, options.seed)
-    plan = recipes.load_plan(
-        options.recipe, options.scale, options.seed, options.set, str(folder)
-    )
+    plan = recipes.load_plan(options.recipe, options.scale, options.seed, options.set, str(folder))
     if options.command == "show":
         show(plan)
         return 0

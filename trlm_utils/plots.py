@@ -28,9 +28,12 @@ STYLE = {
 
 def save_figure(figure: Any, path: Path, table: Any) -> None:
     """Write ``path``.svg, .png and .csv (the table the figure was drawn from)."""
+    import matplotlib.pyplot as plt
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
-    figure.savefig(path.with_suffix(".png"), dpi=110)
+    with plt.rc_context(STYLE):
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+        figure.savefig(path.with_suffix(".png"), dpi=110)
     table.to_csv(path.with_suffix(".csv"), index=False)
 
 
@@ -53,9 +56,7 @@ def plot_ladder(ladder: Any) -> Any:
     stages = list(dict.fromkeys(ladder["stage"]))
     with plt.rc_context(STYLE):
         width = max(6.0, 3.2 * len(bands))
-        figure, axes = plt.subplots(
-            1, len(bands), figsize=(width, 4.6), sharey=True, squeeze=False
-        )
+        figure, axes = plt.subplots(1, len(bands), figsize=(width, 4.6), sharey=True, squeeze=False)
         for axis, band in zip(axes[0], bands, strict=True):
             _ladder_panel(axis, ladder[ladder["band"] == band], stages)
             axis.set_title(band.replace("_", " "))
@@ -102,9 +103,7 @@ def plot_curves(log: Any, panels: dict[str, Sequence[str]], title: str = "") -> 
     import matplotlib.pyplot as plt
 
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            1, len(panels), figsize=(4.2 * len(panels), 3.8), squeeze=False
-        )
+        figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.8), squeeze=False)
         for axis, (name, columns) in zip(axes[0], panels.items(), strict=True):
             for colour, column in zip(COLOURS, columns, strict=False):
                 if column in log:

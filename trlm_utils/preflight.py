@@ -173,13 +173,10 @@ def probe_rewards(
 
     prompts = [chat.render(tokenizer, row["prompt"], prompt=True) for row in rows]
     repeated = [prompt for prompt in prompts for _ in range(group_size)]
-    drawn = generation.sample(
-        model, tokenizer, repeated, max_new_tokens=max_new_tokens, seed=seed
-    )
+    drawn = generation.sample(model, tokenizer, repeated, max_new_tokens=max_new_tokens, seed=seed)
     texts = [s.text for s in drawn]
     columns = {
-        name: [row[name] for row in rows for _ in range(group_size)]
-        for name in ("answer", "id")
+        name: [row[name] for row in rows for _ in range(group_size)] for name in ("answer", "id")
     }
     scored = rewards.score(weights, texts, **columns)
     right = rewards.accuracy(texts, answer=columns["answer"])

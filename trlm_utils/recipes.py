@@ -122,9 +122,7 @@ def _parse_parameters(source: str, notebook: Path) -> dict[str, Parameter]:
     for node in ast.parse(source).body:
         try:
             assert isinstance(node, ast.AnnAssign) and node.value is not None
-            found[node.target.id] = Parameter(
-                node.annotation.id, ast.literal_eval(node.value)
-            )
+            found[node.target.id] = Parameter(node.annotation.id, ast.literal_eval(node.value))
         except (AssertionError, AttributeError, ValueError):
             raise RecipeError(
                 f"{notebook.name}, parameters cell, line {node.lineno}: "
@@ -231,8 +229,7 @@ def check_values(name: str, values: dict[str, Any], where: str) -> None:
 def list_recipes() -> dict[str, str]:
     """Names of the recipes that come with the course, with one line on each."""
     return {
-        path.stem: str(_read_yaml(path).get("about", ""))
-        for path in sorted(RECIPES.glob("*.yaml"))
+        path.stem: str(_read_yaml(path).get("about", "")) for path in sorted(RECIPES.glob("*.yaml"))
     }
 
 
@@ -293,9 +290,7 @@ def load_plan(
     )
 
 
-def parse_overrides(
-    overrides: Sequence[str], stages: Sequence[str]
-) -> dict[str, dict[str, Any]]:
+def parse_overrides(overrides: Sequence[str], stages: Sequence[str]) -> dict[str, dict[str, Any]]:
     """``STAGE.NAME=VALUE`` texts as stage -> name -> value.
 
     Raises:
@@ -308,9 +303,7 @@ def parse_overrides(
         if not (equals and dot and name):
             raise RecipeError(f"--set {text}: not of the form STAGE.NAME=VALUE")
         if stage not in stages:
-            raise RecipeError(
-                f"--set {text}: no stage {stage!r}{_nearest(stage, list(stages))}"
-            )
+            raise RecipeError(f"--set {text}: no stage {stage!r}{_nearest(stage, list(stages))}")
         try:
             given.setdefault(stage, {})[name] = yaml.safe_load(value)
         except yaml.YAMLError:
@@ -375,9 +368,7 @@ def _links(
     return links
 
 
-def _reads(
-    values: dict[str, Any], before: Sequence[StagePlan], name: str
-) -> tuple[str, ...]:
+def _reads(values: dict[str, Any], before: Sequence[StagePlan], name: str) -> tuple[str, ...]:
     """The earlier stages that a stage reads from; each must exist in the recipe."""
     stages = [plan.stage for plan in before]
     wanted = {key: value for key, value in values.items() if key.endswith("_FROM")}

@@ -25,9 +25,7 @@ def texts_of(completions: Completions) -> list[str]:
     return [c if isinstance(c, str) else c[-1]["content"] for c in completions]
 
 
-def accuracy(
-    completions: Completions, answer: Sequence[str], **_: Any
-) -> list[float | None]:
+def accuracy(completions: Completions, answer: Sequence[str], **_: Any) -> list[float | None]:
     """1.0 when the text after the thought states the gold answer, else 0.0.
 
     None where the gold answer is empty or cannot be read. Differs from TRL's

@@ -30,7 +30,6 @@ PACKAGES = (
     "lm-eval",
     "math-verify",
 )
-MODEL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
 
 
 class StageError(RuntimeError):
@@ -207,7 +206,9 @@ class Stage:
         The manifest comes last: a stage without one is not finished.
         """
         write_json(self.folder / "metrics.json", metrics)
-        manifest = {
+        place = self.folder / "manifest.json"
+        begun = read_json(place) if place.exists() else {}  # what the runner wrote
+        manifest = begun | {
             "stage": self.name,
             "recipe": self.recipe,
             "seed": self.seed,
@@ -217,7 +218,7 @@ class Stage:
             "versions": package_versions(),
             "outputs": outputs_digest(self.folder),
         }
-        write_json(self.folder / "manifest.json", manifest)
+        write_json(place, manifest)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         print(f"{self.name} finished: {shown(self.folder)}")
 

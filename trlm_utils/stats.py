@@ -26,7 +26,9 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     centre = share + Z * Z / (2 * n)
     half = Z * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
     scale = 1 + Z * Z / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    # rounding must not put the share itself outside its interval
+    low, high = (centre - half) / scale, (centre + half) / scale
+    return max(0.0, min(low, share)), min(1.0, max(high, share))
 
 
 def mean_interval(scores: Sequence[float]) -> tuple[float, float, float]:

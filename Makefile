@@ -1,0 +1,64 @@
+# make course     run the course (sets up what is missing)
+# make test       run every test (sets up what is missing)
+# An environment of your own: make course PYTHON=python   (conda, Colab, ROCm)
+
+RECIPE ?= nano
+SCALE ?= nano
+SEED ?= 0
+ARGS ?=
+
+# With PYTHON given, that environment is used as it is; else .venv is made once.
+ifdef PYTHON
+PY := $(PYTHON)
+READY :=
+else
+PY := .venv/bin/python
+READY := .venv/.ready
+endif
+BASE_PYTHON ?= python3
+
+.DEFAULT_GOAL := help
+.PHONY: help course test test-fast smoke lint notebooks verify doctor lab clean
+
+help: ## list what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo "  Settings: RECIPE=nano SCALE=nano SEED=0 ARGS='--set STAGE.NAME=VALUE' PYTHON=python"
+
+.venv/.ready: requirements.txt pyproject.toml
+	@$(BASE_PYTHON) -c "import sys; sys.exit(sys.version_info[:2] < (3, 11))" || \
+	  { echo "error: Python 3.11 or newer is needed, $(BASE_PYTHON) is older; set BASE_PYTHON=..."; exit 2; }
+	$(BASE_PYTHON) -m venv .venv
+	.venv/bin/python -m pip install -q -r requirements.txt
+	.venv/bin/python -m pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+course: $(READY) ## run the course headless and print where the report is
+	$(PY) -m trlm_utils.pipeline run $(RECIPE) --scale $(SCALE) --seed $(SEED) $(ARGS)
+
+test: $(READY) ## run every test
+	$(PY) -m pytest
+
+test-fast: $(READY) ## run the tests that take seconds
+	$(PY) -m pytest -m "not sequence"
+
+smoke: ## run every stage as small as it can be, about two minutes
+	$(MAKE) course RECIPE=smoke
+
+lint: $(READY) ## check style and formatting
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+notebooks: $(READY) ## put the outputs of the last nano run into the committed notebooks
+	$(PY) -m trlm_utils.notebooks publish
+
+verify: $(READY) ## build the trlm recipe at full scale on tiny stand-ins
+	$(PY) -m trlm_utils.pipeline verify trlm
+
+doctor: $(READY) ## look at this machine
+	$(PY) -m trlm_utils.pipeline doctor
+
+lab: $(READY) ## open the notebooks
+	$(PY) -m jupyterlab notebooks
+
+clean: ## remove runs and the environment
+	rm -rf runs .venv

@@ -1,0 +1,43 @@
+"""Fixtures shared by all tests. The network is blocked here and in every subprocess."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+BLOCK = HERE / "no_network"
+
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(BLOCK), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+_spec = importlib.util.spec_from_file_location("no_network", BLOCK / "sitecustomize.py")
+_spec.loader.exec_module(importlib.util.module_from_spec(_spec))
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """The course's own tokenizer, trained in-process."""
+    from trlm_utils import models, world
+
+    return models.build_tokenizer(world.sample_text(300))
+
+
+@pytest.fixture
+def model(tokenizer):
+    """A tiny model with random weights."""
+    from trlm_utils import models
+
+    return models.build_model(tokenizer, hidden_size=16, layers=1, heads=2)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Folder with real data sets; tests that use it are skipped where it is absent."""
+    folder = Path(os.environ.get("TRLM_REAL_DATA") or HERE.parent.parent / "shared/data")
+    if not (folder / "gsm8k" / "train.jsonl").is_file():
+        pytest.skip("no real data here; set TRLM_REAL_DATA")
+    return folder

@@ -1,0 +1,103 @@
+"""Tokenizers and models: saving, loading, half-written folders, fitting."""
+
+import pytest
+import torch
+
+from trlm_utils import models
+from trlm_utils.models import ModelFolderError
+
+
+def test_saved_and_loaded_model_gives_the_same_logits(tmp_path, model, tokenizer):
+    ids = torch.tensor([tokenizer("Ana has 12 apples.")["input_ids"]])
+    models.save_model(model, tokenizer, tmp_path / "model")
+    loaded, same = models.load_model(tmp_path / "model")
+    assert torch.equal(model(ids).logits, loaded(ids).logits)
+    assert same.chat_template == tokenizer.chat_template
+    assert loaded.generation_config.eos_token_id == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+        (lambda f: (f / "tokenizer.json").write_text('{"a"'), "tokenizer.json is damaged"),
+        (lambda f: (f / "model.safetensors").unlink(), "no .safetensors"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes(
+                (f / "model.safetensors").read_bytes()[:-50]
+            ),
+            "model.safetensors is cut off",
+        ),
+    ],
+)
+def test_half_written_folders_are_refused(tmp_path, model, tokenizer, damage, message):
+    folder = tmp_path / "model"
+    models.save_model(model, tokenizer, folder)
+    damage(folder)
+    with pytest.raises(ModelFolderError, match=message):
+        models.load_model(folder)
+
+
+def test_an_interrupted_save_leaves_no_model_folder(tmp_path, tokenizer):
+    class Breaks:
+        config = generation_config = type("C", (), {})()
+
+        def save_pretrained(self, folder):
+            folder.mkdir(parents=True)
+            raise OSError("No space left on device")
+
+    with pytest.raises(OSError):
+        models.save_model(Breaks(), tokenizer, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_same_seed_same_weights(tokenizer):
+    first, second = (models.build_model(tokenizer, hidden_size=16, seed=3) for _ in "ab")
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_vocabulary_is_bounded_and_whole_words_are_frequent_ones():
+    tokenizer = models.build_tokenizer(["zebra zebra zebra yak"] * 3, vocab_size=370)
+    assert len(tokenizer) <= 370
+    assert tokenizer.tokenize(" zebra") == ["Ġzebra"]
+
+
+def test_a_vocabulary_without_room_is_refused():
+    with pytest.raises(ValueError, match="no room"):
+        models.build_tokenizer(["a"], vocab_size=300)
+
+
+def test_a_width_that_does_not_divide_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="multiple"):
+        models.build_model(tokenizer, hidden_size=20, heads=4)
+
+
+def test_a_downloaded_tokenizer_is_fitted(tokenizer, tmp_path):
+    """Like SmolLM2's: end token used as padding, no think tags, another template."""
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers.models import BPE
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {t: i for i, t in enumerate([*models.SPECIAL_TOKENS[1:], *alphabet])}
+    raw = Tokenizer(BPE(vocab, []))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.add_special_tokens(list(models.SPECIAL_TOKENS[1:]))
+    plain = PreTrainedTokenizerFast(
+        tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+    fitted = models.prepare_tokenizer(plain)
+    assert fitted.pad_token == models.TEXT_END
+    ids = fitted("<think> a</think> b")["input_ids"]
+    assert fitted.decode(ids, skip_special_tokens=True).count("think>") == 2
+
+
+def test_a_tokenizer_without_chat_tokens_is_refused(tokenizer):
+    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
+    from transformers import PreTrainedTokenizerFast
+
+    bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE({"a": 0}, [])))
+    with pytest.raises(ValueError, match="im_start"):
+        models.prepare_tokenizer(bare)

@@ -1,0 +1,162 @@
+"""Committed notebooks, read without running them: form, outputs, names, links."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from trlm_utils import notebooks, recipes
+from trlm_utils.stage import PROJECT_ROOT
+
+PATHS = sorted(notebooks.NOTEBOOKS.glob("*.ipynb"))
+EXPECTED = [
+    "00_start_here",
+    "01_data_curation",
+    "02_sft_stage1",
+    "03_sft_stage2",
+    "04_dpo",
+    "05_grpo_rewards",
+    "06_grpo",
+    "07_evaluation",
+]
+each = pytest.mark.parametrize("path", PATHS, ids=[p.stem for p in PATHS])
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code(path):
+    return [c.source for c in read(path).cells if c.cell_type == "code"]
+
+
+def test_the_sequence_is_complete():
+    assert [p.stem for p in PATHS] == EXPECTED
+
+
+@each
+def test_outputs_belong_to_the_source(path):
+    assert notebooks.check(path) == []
+
+
+def test_a_changed_source_is_noticed(tmp_path):
+    notebook = read(PATHS[0])
+    notebook.cells[0].source += " changed"
+    nbformat.write(notebook, tmp_path / "n.ipynb")
+    assert "do not belong" in notebooks.check(tmp_path / "n.ipynb")[0]
+
+
+@each
+def test_no_cell_failed(path):
+    outputs = [o for c in read(path).cells if c.cell_type == "code" for o in c.outputs]
+    assert not [o for o in outputs if o.output_type == "error"]
+
+
+@each
+def test_parameters_are_typed_literals_and_the_first_code(path):
+    assert recipes.read_parameters(path)["STAGE"].default == path.stem
+    first = next(c for c in read(path).cells if c.cell_type == "code")
+    assert first.metadata["tags"] == ["parameters"]
+    # papermill cannot read a help text that holds an equals sign
+    for line in first.source.splitlines():
+        assert "=" not in line.partition("#")[2], line
+
+
+@each
+def test_papermill_reads_every_parameter(path):
+    import papermill
+
+    assert set(papermill.inspect_notebook(str(path))) == set(recipes.read_parameters(path))
+
+
+@each
+def test_anatomy(path):
+    cells = read(path).cells
+    text = "\n".join(c.source for c in cells if c.cell_type == "markdown")
+    assert cells[0].cell_type == "markdown" and cells[0].source.startswith(f"# {path.stem[:2]}")
+    for part in (
+        "**You need**",
+        "**You get**",
+        "## The idea on toy numbers",
+        "## Exercises",
+    ):
+        assert part in text, part
+    assert re.search(r"negative result|What it cannot do", text)
+    assert any("solution" in c.metadata.get("tags", []) for c in cells)
+    assert any("nbval-check-output" in c.metadata.get("tags", []) for c in cells)
+    assert "stage.finish(" in cells[-2].source
+
+
+@each
+def test_nothing_that_breaks_headless_runs(path):
+    source = "\n".join(code(path))
+    for banned in ("!pip", "%pip", "login(", "push_to_hub", "sys.path", "input("):
+        assert banned not in source.replace("stage.input(", ""), banned
+
+
+@each
+def test_every_name_taken_from_the_module_exists(path):
+    tree = ast.parse("\n".join(code(path)))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("trlm_utils"):
+            module = importlib.import_module(node.module)
+            for name in node.names:
+                if not hasattr(module, name.name):
+                    importlib.import_module(f"{node.module}.{name.name}")
+
+
+@each
+def test_links_lead_somewhere(path):
+    text = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (path.parent / target).exists(), target
+
+
+def test_readme_links_and_figures_exist():
+    text = (PROJECT_ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if not target.startswith("http"):
+            assert (PROJECT_ROOT / target).exists(), target
+
+
+def test_readme_table_is_that_of_the_committed_ladder():
+    """The numbers shown are the numbers in figures/ladder.csv."""
+    import pandas as pd
+
+    ladder = pd.read_csv(PROJECT_ROOT / "figures" / "ladder.csv")
+    text = (PROJECT_ROOT / "README.md").read_text()
+    first = ladder[ladder["band"] == ladder["band"].iloc[0]]
+    assert len(first) >= 8
+    for row in first.itertuples():
+        cell = f"{100 * row.accuracy:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
+        assert cell in text, (row.stage, row.decoding)
+
+
+def test_every_figure_comes_in_three_forms():
+    names = {p.stem for p in Path(notebooks.FIGURES).iterdir() if p.name != "README.md"}
+    assert "ladder" in names
+    for name in names:
+        for suffix in (".svg", ".png", ".csv"):
+            assert (notebooks.FIGURES / f"{name}{suffix}").exists(), name + suffix
+
+
+def test_merging_refuses_a_copy_of_another_source():
+    source, executed = read(PATHS[0]), read(PATHS[0])
+    executed.cells[0].source = "other"
+    with pytest.raises(notebooks.StageError, match="another source"):
+        notebooks.merge_outputs(source, executed)
+
+
+def test_stderr_and_personal_paths_are_left_out():
+    source, executed = read(PATHS[0]), read(PATHS[0])
+    cell = next(c for c in executed.cells if c.cell_type == "code")
+    cell.outputs = [
+        nbformat.v4.new_output("stream", name="stderr", text="noise"),
+        nbformat.v4.new_output("stream", name="stdout", text=f"{PROJECT_ROOT}/x"),
+    ]
+    merged = notebooks.merge_outputs(source, executed)
+    kept = next(c for c in merged.cells if c.cell_type == "code").outputs
+    assert [o.text for o in kept] == ["./x"]

@@ -1,0 +1,62 @@
+"""Figures: what is drawn is what the table says, and files are written as promised."""
+
+import pandas as pd
+
+from trlm_utils import doctor, plots
+
+
+def ladder():
+    rows = []
+    for band in ("in_distribution", "longer"):
+        for k, stage in enumerate(("02_sft_stage1", "06_grpo")):
+            for decoding in ("greedy", "sampled"):
+                row = {"stage": stage, "seed": 0, "band": band, "decoding": decoding}
+                rows.append(row | {"accuracy": 0.2 + 0.5 * k, "low": 0.1, "high": 0.9})
+    return pd.DataFrame(rows)
+
+
+def test_ladder_has_a_panel_per_band_and_draws_the_accuracies():
+    figure = plots.plot_ladder(ladder())
+    assert [axis.get_title() for axis in figure.axes] == ["in distribution", "longer"]
+    drawn = [list(line.get_ydata()) for line in figure.axes[0].get_lines()]
+    assert [20.0, 70.0] in [[round(v, 6) for v in ys] for ys in drawn]
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == [
+        "sft stage1",
+        "grpo",
+    ]
+
+
+def test_figures_are_saved_in_three_forms(tmp_path):
+    table = ladder()
+    plots.save_figure(plots.plot_ladder(table), tmp_path / "f" / "ladder", table)
+    assert sorted(p.suffix for p in (tmp_path / "f").iterdir()) == [".csv", ".png", ".svg"]
+    assert len(pd.read_csv(tmp_path / "f" / "ladder.csv")) == len(table)
+
+
+def test_the_same_table_gives_the_same_svg(tmp_path):
+    for name in ("a", "b"):
+        plots.save_figure(plots.plot_ladder(ladder()), tmp_path / name, ladder())
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_curves_skip_what_was_not_logged():
+    log = pd.DataFrame({"step": [1, 2], "loss": [1.0, 0.5]})
+    figure = plots.plot_curves(log, {"loss": ["loss"], "kl": ["kl"]})
+    assert [len(axis.get_lines()) for axis in figure.axes] == [1, 0]
+
+
+def test_short_names():
+    assert plots.short("02_sft_stage1") == "sft stage1"
+    assert plots.short("warmup") == "warmup"
+
+
+def test_doctor_names_device_and_precision():
+    table = doctor.examine().set_index("what")
+    assert table.loc["device", "found"] in ("cpu", "cuda", "rocm", "mps")
+    assert table.loc["precision", "found"] in ("fp32", "fp16", "bf16")
+
+
+def test_doctor_says_what_to_do_about_a_missing_package(monkeypatch):
+    monkeypatch.setattr(doctor, "package_versions", lambda: {"trl": "not installed"})
+    table = doctor.examine().set_index("what")
+    assert table.loc["trl", "verdict"] == "pip install -r requirements.txt"

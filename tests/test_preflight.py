@@ -1,0 +1,111 @@
+"""Pre-flight: each fault is found, and nothing else is called one."""
+
+import pytest
+from datasets import Dataset
+from trl import GRPOConfig, SFTConfig, SFTTrainer
+
+from trlm_utils import data, preflight, training
+from trlm_utils.preflight import Check, PreflightError
+
+CPU = training.choose_precision("cpu")
+
+
+def sft_trainer(model, tokenizer, rows, tmp_path, **settings):
+    config = training.make_config(
+        SFTConfig,
+        **training.common_settings(tmp_path, CPU, 0),
+        assistant_only_loss=True,
+        per_device_train_batch_size=4,
+        **{"max_length": 256, **settings},
+    )
+    dataset = Dataset.from_list([{"messages": row["messages"]} for row in rows])
+    return SFTTrainer(model, args=config, train_dataset=dataset, processing_class=tokenizer)
+
+
+@pytest.fixture
+def rows():
+    return data.world_thinking(12, 0, {"careful": 1.0}, 0.0)
+
+
+def failed(checks):
+    return {check.name for check in checks if not check.ok}
+
+
+def test_a_sound_stage_passes(model, tokenizer, rows, tmp_path):
+    trainer = sft_trainer(model, tokenizer, rows, tmp_path)
+    checks = preflight.check_sft(trainer, [r["messages"] for r in rows], CPU)
+    assert failed(checks) == set()
+    assert "12 rows, 9 steps" in str([c.found for c in checks])
+
+
+def test_truncation_is_found(tokenizer, rows):
+    texts = [text for row in rows for text in data.texts_of(row, tokenizer)]
+    checks = preflight.check_truncation(texts, tokenizer, max_length=20)
+    assert failed(checks) == {"rows truncated", "rows that lose </think>"} | {
+        "rows that lose the end token"
+    }
+
+
+def test_an_end_token_without_loss_is_found(model, tokenizer, rows, tmp_path):
+    """What happens when padding uses the end token and is masked with it."""
+    trainer = sft_trainer(model, tokenizer, rows, tmp_path)
+    collate = trainer.data_collator
+
+    def mask_end(features):
+        batch = collate(features)
+        batch["labels"][batch["labels"] == tokenizer.eos_token_id] = -100
+        return batch
+
+    trainer.data_collator = mask_end
+    assert not preflight.check_end_token(trainer).ok
+
+
+def test_a_training_of_no_steps_is_found(tmp_path):
+    config = training.make_config(
+        SFTConfig,
+        **training.common_settings(tmp_path, CPU, 0),
+        per_device_train_batch_size=8,
+        dataloader_drop_last=True,
+    )
+    assert not preflight.check_batch(config, 7).ok
+    assert preflight.check_batch(config, 8).ok
+
+
+@pytest.mark.parametrize(
+    ("probe", "prompts", "expected"),
+    [
+        ({}, 4, set()),
+        ({"zero_spread": 1.0}, 4, {"groups with zero spread"}),
+        ({"clipped": 0.9}, 4, {"completions clipped"}),
+        ({}, 3, {"effective batch"}),
+    ],
+)
+def test_grpo_checks(tmp_path, probe, prompts, expected):
+    config = training.make_config(
+        GRPOConfig,
+        **training.common_settings(tmp_path, CPU, 0),
+        **training.grpo_batch(4, 4, 16),
+    )
+    values = {"pass_rate": 0.5, "zero_spread": 0.2, "clipped": 0.0, "mean_tokens": 9.0}
+    found = preflight.Probe(**{**values, **probe}, table=None)
+    assert failed(preflight.check_grpo(config, prompts, found, CPU)) == expected
+
+
+def test_probe_counts_groups_without_spread(model, tokenizer, monkeypatch):
+    """Two prompts: one whose four completions agree, one where they differ."""
+    texts = ["4", "4", "4", "4", "4", "5", "5", "5"]
+    drawn = [preflight.generation.Sample(t, 2, t == "4") for t in texts]
+    monkeypatch.setattr(preflight.generation, "sample", lambda *a, **k: drawn)
+    prompts = [{"id": i, "answer": "4", "prompt": [{"role": "user", "content": "q"}]} for i in "ab"]
+    probe = preflight.probe_rewards(
+        model, tokenizer, prompts, {"accuracy": 1.0}, group_size=4, max_new_tokens=4
+    )
+    assert (probe.pass_rate, probe.zero_spread, probe.clipped) == (5 / 8, 0.5, 3 / 8)
+
+
+def test_report_refuses_and_says_how_to_override():
+    checks = [Check("a", "fine", True), Check("b", "broken", False, "mend it")]
+    with pytest.raises(PreflightError, match="b: broken .mend it.*IGNORE_PREFLIGHT"):
+        preflight.report(checks)
+    table = preflight.report(checks, override=True)
+    assert list(table["verdict"]) == ["ok", "FAILED, overridden"]

@@ -1,0 +1,145 @@
+"""Recipes: every bad request gets one line, before anything is started."""
+
+import pytest
+import yaml
+
+from trlm_utils import recipes
+from trlm_utils.recipes import RecipeError
+
+
+def write(tmp_path, *stages, **more):
+    path = tmp_path / "own.yaml"
+    content = {"name": "own", "scales": {"nano": {"stages": list(stages)}}, **more}
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+BASE = {"stage": "00_start_here"}
+DATA = {"stage": "01_data_curation"}
+
+
+@pytest.mark.parametrize("name", [n for n in recipes.list_recipes() if n != "gsm8k"])
+def test_shipped_recipes_are_valid(name):
+    plan = recipes.load_plan(name)
+    assert plan.stages and plan.about
+
+
+def test_trlm_full_has_the_originals_settings():
+    plan = recipes.load_plan("trlm", "full")
+    by_stage = {s.stage: s.parameters for s in plan.stages}
+    sources = by_stage["01_data_curation"]["HUB_SOURCES"]
+    totals = {name: sum(p["rows"] for p in parts) for name, parts in sources.items()}
+    assert totals["sft_stage1"] == 58_000
+    assert totals["sft_stage2"] == 78_000
+    assert totals["preferences"] == 50_000
+    one, two, dpo = (by_stage[s] for s in ("02_sft_stage1", "03_sft_stage2", "04_dpo"))
+    assert (one["EPOCHS"], one["LEARNING_RATE"], one["NEFTUNE"]) == (3.0, 3e-4, 0.01)
+    assert (two["EPOCHS"], two["LEARNING_RATE"], two["NEFTUNE"]) == (1.0, 3e-4, 0.02)
+    assert (dpo["LOSS_TYPE"], dpo["BETA"], dpo["LEARNING_RATE"]) == ("apo_zero", 0.1, 1e-5)
+    assert (dpo["MAX_GRAD_NORM"], dpo["MIN_LR_RATE"]) == (0.2, 0.1)
+    for stage in (one, two, dpo):
+        assert stage["BATCH_SIZE"] * stage["ACCUMULATION"] == 128
+    assert plan.needs_hub
+
+
+def test_links_follow_the_order_of_stages():
+    plan = recipes.load_plan("trlm")
+    links = {s.stage: (s.parameters.get("MODEL_FROM"), s.reads) for s in plan.stages}
+    assert links["04_dpo"] == ("03_sft_stage2", ("01_data_curation", "03_sft_stage2"))
+    assert links["07_evaluation"][1] == (
+        "00_start_here",
+        "01_data_curation",
+        "02_sft_stage1",
+        "03_sft_stage2",
+        "04_dpo",
+    )
+
+
+def test_a_stage_may_start_from_another_model_and_run_a_notebook_twice(tmp_path):
+    second = {"stage": "02b", "notebook": "02_sft_stage1", "model_from": "00_start_here"}
+    plan = recipes.load_plan(write(tmp_path, BASE, DATA, {"stage": "02_sft_stage1"}, second))
+    assert plan.stages[-1].parameters["MODEL_FROM"] == "00_start_here"
+    assert plan.stages[-1].parameters["STAGE"] == "02b"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "02_sft_stage1.LERNING_RATE=1",
+            "no parameter 'LERNING_RATE'; did you mean LEARNING",
+        ),
+        ("02_sft_stag1.EPOCHS=1", "no stage '02_sft_stag1'; did you mean 02_sft_stage1"),
+        ("EPOCHS=1", "not of the form STAGE.NAME=VALUE"),
+        ("02_sft_stage1.LEARNING_RATE=1e-6", "write 1.0e-6"),
+        ("02_sft_stage1.BATCH_SIZE=1.5", "BATCH_SIZE is 1.5, not int"),
+        ("02_sft_stage1.BATCH_SIZE=true", "BATCH_SIZE is True, not int"),
+        ("02_sft_stage1.BATCH_SIZE=0", "must be above 0"),
+        ("02_sft_stage1.LEARNING_RATE=.nan", "must be above 0"),
+        ("02_sft_stage1.STAGE=x", "set by the runner"),
+        ("02_sft_stage1.MODEL_FROM=06_grpo", "which is no earlier stage"),
+        ("06_grpo.MICRO_BATCH=7", "cannot be split into micro-batches of 7"),
+        ("06_grpo.GROUP_SIZE=1", "at least 2 rollouts"),
+        ("06_grpo.PROMPTS_PER_STEP=2048", "makes only GRPO_PROMPTS"),
+        ("05_grpo_rewards.REWARD_WEIGHTS={acuracy: 1.0}", "unknown reward"),
+        ("01_data_curation.TEACHERS={careful: 0.5}", "add up to 0.5"),
+        ("01_data_curation.LONG_SHARE=2.0", "must lie in"),
+        ("01_data_curation.SOURCE=gsm9k", "SOURCE is 'gsm9k'"),
+        ("01_data_curation.TEACHERS={careful", "not YAML"),
+    ],
+)
+def test_bad_overrides_get_one_line(override, message):
+    with pytest.raises(RecipeError, match=message.replace("(", r"\(")) as caught:
+        recipes.load_plan("nano", overrides=[override])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_whole_number_is_fine_for_a_float():
+    plan = recipes.load_plan("nano", overrides=["02_sft_stage1.EPOCHS=2"])
+    assert plan.stages[2].parameters["EPOCHS"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([{"stage": "09_nope"}], "no notebook '09_nope'"),
+        ([BASE, BASE], "occurs twice"),
+        ([{"stage": "a/b"}], "bad name"),
+        ([{**BASE, "params": {}}], "unknown keys"),
+        ([{"stage": "04_dpo"}], "DATA_FROM is '', which is no earlier stage"),
+        ([BASE, {**DATA, "model_from": "00"}], "MODEL_FROM is '00'"),
+        ([], "no stages"),
+    ],
+)
+def test_bad_recipes_get_one_line(tmp_path, stages, message):
+    with pytest.raises(RecipeError, match=message):
+        recipes.load_plan(write(tmp_path, *stages))
+
+
+def test_unknown_recipe_and_scale():
+    with pytest.raises(RecipeError, match="did you mean nano"):
+        recipes.load_plan("nanno")
+    with pytest.raises(RecipeError, match="no scale 'full'"):
+        recipes.load_plan("nano", "full")
+
+
+def test_broken_yaml_is_one_line(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("a: [1,\nb: {")
+    with pytest.raises(RecipeError, match="not valid YAML") as caught:
+        recipes.load_plan(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_gsm8k_without_its_files_says_so(tmp_path):
+    with pytest.raises(RecipeError, match="train.jsonl is missing"):
+        recipes.load_plan("gsm8k", overrides=[f"01_data_curation.DATA_DIR={tmp_path}"])
+
+
+def test_parameters_cell_of_another_form_is_refused(tmp_path, monkeypatch):
+    cell = {"cell_type": "code", "source": "STAGE: str = 'x'\nN: int = len('abc')\n"}
+    import json
+
+    (tmp_path / "nb.ipynb").write_text(json.dumps({"cells": [cell]}))
+    with pytest.raises(RecipeError, match="line 2: not of the form"):
+        recipes.read_parameters(tmp_path / "nb.ipynb")

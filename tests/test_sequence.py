@@ -1,0 +1,335 @@
+"""The whole sequence as a user runs it: command line, papermill, nbval, interruptions.
+
+These take minutes; `pytest -m "not sequence"` leaves them out.
+"""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from trlm_utils.stage import PROJECT_ROOT, read_json, write_rows
+
+pytestmark = pytest.mark.sequence
+STAGES = [p.stem for p in sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb"))]
+RUNNER = [sys.executable, "-m", "trlm_utils.pipeline"]
+
+
+def environment(runs):
+    return os.environ | {"TRLM_RUNS_DIR": str(runs)}
+
+
+def command(runs, *arguments):
+    done = subprocess.run(
+        [*RUNNER, *arguments],
+        env=environment(runs),
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    return done
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """A finished smoke run; (runs folder, what the runner printed)."""
+    runs = tmp_path_factory.mktemp("runs")
+    done = command(runs, "run", "smoke")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return runs, done.stdout
+
+
+def test_every_stage_leaves_its_files(smoke):
+    runs, _ = smoke
+    for stage in STAGES:
+        folder = runs / "smoke" / stage
+        manifest = read_json(folder / "manifest.json")
+        assert manifest["status"] == "finished"
+        assert manifest["peak_rss_mb"] > 0 and manifest["wall_seconds"] > 0
+        assert (folder / "notebook.ipynb").exists() and (folder / "metrics.json").exists()
+        assert not (folder / "checkpoints").exists()
+
+
+def test_every_number_in_the_metrics_is_finite(smoke):
+    runs, _ = smoke
+
+    def numbers(value):
+        if isinstance(value, dict):
+            value = list(value.values())
+        if isinstance(value, list):
+            return [n for v in value for n in numbers(v)]
+        return [value] if isinstance(value, float | int) else []
+
+    for stage in STAGES:
+        metrics = read_json(runs / "smoke" / stage / "metrics.json")
+        assert all(map(math.isfinite, numbers(metrics))), stage
+
+
+def test_dpo_starts_from_its_own_reference(smoke):
+    """apo_zero is exactly 1 as long as policy and reference are the same model."""
+    runs, _ = smoke
+    metrics = read_json(runs / "smoke" / "04_dpo" / "metrics.json")
+    assert metrics["first_loss"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_report_has_every_stage_and_band(smoke):
+    runs, printed = smoke
+    report = read_json(runs / "smoke" / "report.json")
+    assert [s["stage"] for s in report["stages"]] == STAGES
+    assert len({row["band"] for row in report["ladder"]}) == 5
+    assert {row["decoding"] for row in report["ladder"]} == {"greedy", "sampled"}
+    assert "report.html" in printed and "in_distribution" in printed
+
+
+def test_finished_stages_are_not_run_again(smoke):
+    runs, _ = smoke
+    done = command(runs, "run", "smoke")
+    assert done.returncode == 0
+    assert done.stdout.count("already finished") == len(STAGES)
+
+
+def test_a_damaged_model_is_made_again_or_named(smoke, tmp_path):
+    """A half-written model folder: the stage after it says so in one line, status 1."""
+    runs, _ = smoke
+    shutil.copytree(runs / "smoke", tmp_path / "smoke")
+    weights = tmp_path / "smoke" / "02_sft_stage1" / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    done = command(tmp_path, "run", "smoke", "--only", "03_sft_stage2", "--force")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: stage 03_sft_stage2 failed") and "cut off" in last
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings", "kill_at"),
+    [
+        ("02_sft_stage1", ["EPOCHS=8.0", "SAVE_STEPS=20"], 40),
+        ("06_grpo", ["MAX_STEPS=20", "MAX_NEW_TOKENS=32"], 8),
+    ],
+)
+def test_killed_in_the_middle_of_training_it_goes_on(smoke, tmp_path, stage, settings, kill_at):
+    """kill -9 after a checkpoint; the same command then ends with the same metrics.
+
+    Tolerance on CPU: 1e-4 relative on every number (measured: equal).
+    """
+    runs, _ = smoke
+    overrides = [word for s in settings for word in ("--set", f"{stage}.{s}")]
+    arguments = ["run", "smoke", "--only", stage, *overrides]
+    results = {}
+    for name in ("whole", "killed"):
+        folder = tmp_path / name
+        shutil.copytree(runs / "smoke", folder / "smoke")
+        if name == "killed":
+            kill_after_checkpoint(folder, stage, arguments, kill_at)
+        done = command(folder, *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        notebook = (folder / "smoke" / stage / "notebook.ipynb").read_text()
+        assert ("went on from step" in notebook) == (name == "killed")
+        results[name] = read_json(folder / "smoke" / stage / "metrics.json")
+    assert flat(results["killed"]) == pytest.approx(flat(results["whole"]), rel=1e-4)
+
+
+def kill_after_checkpoint(folder, stage, arguments, step):
+    """Start the runner, wait for a checkpoint at or after ``step``, kill all of it."""
+    process = subprocess.Popen(
+        [*RUNNER, *arguments],
+        env=environment(folder),
+        cwd=PROJECT_ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wanted = folder / "smoke" / stage / "checkpoints" / f"checkpoint-{step}"
+    deadline = time.time() + 240
+    while not (wanted / "trainer_state.json").exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.time() < deadline, "no checkpoint appeared"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kill_kernels(folder)
+
+
+def kill_kernels(folder):
+    """Kill notebook kernels of a run that their runner left behind."""
+    import psutil
+
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        line = " ".join(process.info["cmdline"] or [])
+        runs = (process.info["environ"] or {}).get("TRLM_RUNS_DIR")
+        if "ipykernel_launcher" in line and runs == str(folder):
+            process.kill()
+            process.wait(10)
+
+
+def flat(metrics):
+    """Numbers of nested metrics by path."""
+    found = {}
+    for key, value in metrics.items():
+        if isinstance(value, dict):
+            found |= {f"{key}.{k}": v for k, v in flat(value).items()}
+        elif isinstance(value, int | float):
+            found[key] = float(value)
+    return found
+
+
+def test_ctrl_c_ends_in_one_line_and_the_run_goes_on(smoke, tmp_path):
+    runs, _ = smoke
+    shutil.copytree(runs / "smoke", tmp_path / "smoke")
+    arguments = ["run", "smoke", "--only", "02_sft_stage1", "--force"]
+    process = subprocess.Popen(
+        [*RUNNER, *arguments],
+        env=environment(tmp_path),
+        cwd=PROJECT_ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    executed = tmp_path / "smoke" / "02_sft_stage1" / "manifest.json"
+    deadline = time.time() + 60
+    while not (executed.exists() and read_json(executed)["status"] == "running"):
+        assert time.time() < deadline
+        time.sleep(0.05)
+    time.sleep(3)  # into the kernel's start
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in errors, errors
+    assert "goes on from here" in errors
+    assert command(tmp_path, *arguments[:-1]).returncode == 0
+
+
+def test_nbval_runs_the_executed_notebooks_again(smoke, tmp_path):
+    """Deterministic cells must come out as before; training floats are not compared."""
+    runs, _ = smoke
+    shutil.copytree(runs / "smoke", tmp_path / "smoke")
+    for stage in STAGES:
+        text = (runs / "smoke" / stage / "notebook.ipynb").read_text()
+        text = text.replace(str(runs / "smoke"), str(tmp_path / "smoke"))
+        (tmp_path / f"{stage}.ipynb").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q"]
+        + ["-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_nbval_notices_a_changed_output(smoke, tmp_path):
+    """Without this the test above might be comparing nothing."""
+    runs, _ = smoke
+    shutil.copytree(runs / "smoke", tmp_path / "smoke")
+    notebook = json.loads((runs / "smoke" / "05_grpo_rewards" / "notebook.ipynb").read_text())
+    cells = [c for c in notebook["cells"] if "nbval-check-output" in c["metadata"]["tags"]]
+    cells[0]["outputs"][0]["text"] = ["something else\n"]
+    (tmp_path / "05.ipynb").write_text(json.dumps(notebook))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q"]
+        + [
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            str(tmp_path),
+            str(tmp_path / "05.ipynb"),
+        ],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and "something else" in done.stdout
+
+
+SMALL_GSM8K = {
+    "01_data_curation": [
+        "VOCAB_SIZE=600",
+        "GRPO_PROMPTS=8",
+        "DPO_PROMPTS=8",
+        "EVAL_PER_BAND=6",
+    ],
+    "00_start_here": ["VOCAB_SIZE=600", "HIDDEN_SIZE=16", "MAX_STEPS=4"],
+    "02_sft_stage1": ["MAX_STEPS=2"],
+    "03_sft_stage2": ["MAX_STEPS=2", "MAX_NEW_TOKENS=24"],
+    "04_dpo": ["MAX_STEPS=2", "MAX_NEW_TOKENS=24", "BATCH_SIZE=4"],
+    "05_grpo_rewards": ["PROBE_PROMPTS=2", "MAX_NEW_TOKENS=24"],
+    "06_grpo": ["PROMPTS_PER_STEP=2", "MICRO_BATCH=16", "MAX_STEPS=1", "MAX_NEW_TOKENS=24"],
+    "07_evaluation": ["MAX_NEW_TOKENS=24", "SAMPLES=2"],
+}
+
+
+def run_gsm8k(runs, folder):
+    overrides = [
+        word
+        for stage, values in SMALL_GSM8K.items()
+        for value in values
+        for word in ("--set", f"{stage}.{value}")
+    ]
+    overrides += ["--set", f"01_data_curation.DATA_DIR={folder}"]
+    done = command(runs, "run", "gsm8k", *overrides)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return read_json(runs / "gsm8k" / "report.json"), done.stdout
+
+
+def test_gsm8k_recipe_on_files_of_its_form(tmp_path):
+    from test_data import question
+
+    folder = tmp_path / "gsm8k"
+
+    def row(i):
+        return {"question": question(i), "answer": f"{i} + 2 = {i + 2}\n#### {i + 2}"}
+
+    write_rows(folder / "train.jsonl", [row(i) for i in range(40)])
+    write_rows(folder / "test.jsonl", [row(i) for i in range(50, 62)])
+    good = {"is_correct": True, "solution": "so it is\nA: 52"}
+    bad = {"is_correct": False, "solution": "so it is not\nA: 9"}
+    rows = [{"question": question(i), "a": good, "b": bad} for i in range(50, 54)]
+    write_rows(folder / "model_solutions.jsonl", rows)
+    report, _ = run_gsm8k(tmp_path / "runs", folder)
+    assert {row["band"] for row in report["ladder"]} == {"gsm8k_test"}
+    metrics = {s["stage"]: s["metrics"] for s in report["stages"]}["01_data_curation"]
+    assert (metrics["eval_left_out"], metrics["eval_remaining"]) == (4, 8)
+    assert any("4 evaluation questions also stand" in note for note in report["notes"])
+
+
+@pytest.mark.real_data
+def test_gsm8k_recipe_on_the_real_files(real_data, tmp_path):
+    report, printed = run_gsm8k(tmp_path / "runs", real_data / "gsm8k")
+    metrics = {s["stage"]: s["metrics"] for s in report["stages"]}["01_data_curation"]
+    assert (metrics["eval_left_out"], metrics["eval_remaining"]) == (731, 588)
+
+
+def test_full_scale_trlm_builds_and_takes_one_step_a_stage(tmp_path):
+    done = command(tmp_path, "verify", "trlm")
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "trlm-full-verified"
+    for stage in ("02_sft_stage1", "03_sft_stage2", "04_dpo"):
+        assert read_json(folder / stage / "metrics.json")["steps"] == 1
+    text = (folder / "verified.md").read_text()
+    assert "The full run was **not** made" in text
+    assert "LOSS_TYPE apo_zero" in text and "NEFTUNE 0.02" in text
+
+
+def test_the_module_runs_without_any_import_side_effect():
+    code = (
+        "import sys, pkgutil, importlib, trlm_utils\n"
+        "for m in pkgutil.iter_modules(trlm_utils.__path__):\n"
+        "    importlib.import_module('trlm_utils.' + m.name)\n"
+        "heavy = {'torch', 'transformers', 'trl', 'lm_eval', 'matplotlib'} & set(sys.modules)\n"
+        "print(sorted(heavy))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_notebook_order_on_disk():
+    assert [Path(s).name for s in STAGES] == sorted(STAGES) and len(STAGES) == 8

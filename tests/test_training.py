@@ -1,0 +1,108 @@
+"""Precision, configuration, batch arithmetic, checkpoints."""
+
+import json
+
+import pytest
+from trl import DPOConfig, GRPOConfig, SFTConfig
+
+from trlm_utils import training
+from trlm_utils.training import choose_precision
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "expected"),
+    [
+        ("cpu", None, "fp32"),
+        ("mps", None, "fp32"),
+        ("cuda", (7, 0), "fp16"),
+        ("cuda", (7, 5), "fp16"),
+        ("cuda", (8, 0), "bf16"),
+        ("cuda", (9, 0), "bf16"),
+        ("rocm", None, "bf16"),
+    ],
+)
+def test_precision(device, capability, expected):
+    assert choose_precision(device, capability).name == expected
+
+
+def test_unknown_device_is_refused():
+    with pytest.raises(ValueError, match="tpu"):
+        choose_precision("tpu")
+
+
+@pytest.mark.parametrize("config_class", [SFTConfig, DPOConfig, GRPOConfig])
+def test_common_settings_raise_nothing_on_cpu(config_class, tmp_path):
+    settings = training.common_settings(tmp_path, choose_precision("cpu"), 0)
+    config = training.make_config(config_class, **settings)
+    assert (config.bf16, config.fp16, config.report_to) == (False, False, [])
+
+
+@pytest.mark.parametrize(
+    ("config_class", "name", "advice"),
+    [
+        (SFTConfig, "max_seq_length", "max_length"),
+        (SFTConfig, "warmup_ratio", "warmup_steps"),
+        (DPOConfig, "max_prompt_length", "filter long prompts"),
+        (SFTConfig, "learning_rte", "learning_rate"),
+    ],
+)
+def test_renamed_settings_say_what_to_write(config_class, name, advice):
+    with pytest.raises(ValueError, match=advice):
+        training.make_config(config_class, **{name: 1})
+
+
+def test_grpo_batch_is_always_accepted_by_trl(tmp_path):
+    common = training.common_settings(tmp_path, choose_precision("cpu"), 0)
+    for prompts in (1, 2, 3, 8):
+        for group in (2, 4, 8):
+            for micro in range(1, prompts * group + 1):
+                if (prompts * group) % micro:
+                    continue
+                batch = training.grpo_batch(prompts, group, micro)
+                config = training.make_config(GRPOConfig, **common, **batch)
+                assert config.generation_batch_size == prompts * group
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [((4, 1, 4), "at least 2"), ((4, 4, 5), "cannot be split"), ((0, 4, 1), "cannot be")],
+)
+def test_impossible_batches_are_refused(args, message):
+    with pytest.raises(ValueError, match=message):
+        training.grpo_batch(*args)
+
+
+def write_checkpoint(folder, step, model):
+    path = folder / f"checkpoint-{step}"
+    model.save_pretrained(path)
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        (path / name).write_bytes(b"x")
+    (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    return path
+
+
+def test_half_written_checkpoints_are_passed_over(tmp_path, model):
+    good = write_checkpoint(tmp_path, 5, model)
+    no_state = write_checkpoint(tmp_path, 10, model)
+    (no_state / "trainer_state.json").unlink()
+    cut = write_checkpoint(tmp_path, 100, model)
+    weights = cut / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert training.whole_checkpoints(tmp_path) == [good]
+
+
+def test_checkpoints_are_ordered_by_step(tmp_path, model):
+    for step in (100, 20):
+        write_checkpoint(tmp_path, step, model)
+    assert [p.name for p in training.whole_checkpoints(tmp_path)] == [
+        "checkpoint-20",
+        "checkpoint-100",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("total", "aim", "multiple", "expected"),
+    [(100, 4, 1, 25), (3, 4, 1, 1), (100, 4, 8, 32), (0, 4, 1, 1)],
+)
+def test_save_interval(total, aim, multiple, expected):
+    assert training.save_interval(total, aim, multiple) == expected

@@ -1,0 +1,184 @@
+"""Put the outputs of a real run into the committed notebooks, and check that they fit.
+
+    python -m trlm_utils.notebooks publish     # after `pipeline run nano`
+    python -m trlm_utils.notebooks check
+
+Publishing copies outputs (not sources) from ``runs/nano``, leaves out what is personal
+or too large, copies the figures, and writes the README's results table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from trlm_utils.stage import PROJECT_ROOT, StageError, read_json, runs_root
+
+NOTEBOOKS = PROJECT_ROOT / "notebooks"
+FIGURES = PROJECT_ROOT / "figures"
+README = PROJECT_ROOT / "README.md"
+MAX_KB = 300
+MARKS = ("<!-- results: written by `make notebooks` -->", "<!-- end of results -->")
+# Metadata of a reader's machine or of a run, as against metadata of the notebook.
+KEPT_CELL_METADATA = ("tags", "jupyter")
+
+
+def source_digest(notebook: Any) -> str:
+    """SHA-256 over the types and sources of all cells."""
+    digest = hashlib.sha256()
+    for cell in notebook.cells:
+        digest.update(f"{cell.cell_type}\0{cell.source}\0".encode())
+    return digest.hexdigest()
+
+
+def merge_outputs(source: Any, executed: Any) -> Any:
+    """The source notebook with the outputs of its executed copy.
+
+    Raises:
+        StageError: when the executed copy does not come from this source.
+    """
+    ran = [c for c in executed.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    ours = [(c.cell_type, c.source) for c in source.cells]
+    if [(c.cell_type, c.source) for c in ran] != ours:
+        raise StageError("the executed copy comes from another source; run the recipe again")
+    count = 0
+    for cell, done in zip(source.cells, ran, strict=True):
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k in KEPT_CELL_METADATA}
+        if cell.cell_type != "code":
+            continue
+        count += 1
+        cell.execution_count = count
+        cell.outputs = [clean_output(o, count) for o in done.outputs if _wanted(o)]
+    source.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+        "trlm": {"source": source_digest(source), "recipe": "nano", "seed": 0},
+    }
+    return source
+
+
+def _wanted(output: Any) -> bool:
+    """Progress bars and library chatter go to stderr; results never do."""
+    return not (output.output_type == "stream" and output.name == "stderr")
+
+
+def clean_output(output: Any, count: int) -> Any:
+    """An output without run metadata and personal paths; widgets become their text."""
+    if output.output_type == "execute_result":
+        output.execution_count = count
+    if output.output_type in ("execute_result", "display_data"):
+        output.metadata = {}
+        output.data.pop("application/vnd.jupyter.widget-view+json", None)
+    if output.output_type == "stream":
+        output.text = output.text.replace(str(PROJECT_ROOT), ".")
+    return output
+
+
+def publish(run: Path) -> list[str]:
+    """Write outputs, figures and the README's table from a finished run.
+
+    Raises:
+        StageError: when the run is not finished, or not of this source.
+    """
+    import nbformat
+
+    written = []
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        executed = run / path.stem / "notebook.ipynb"
+        if read_json(run / path.stem / "manifest.json").get("status") != "finished":
+            raise StageError(f"{path.stem} is not finished; run `make course` first")
+        merged = merge_outputs(
+            nbformat.read(path, as_version=4), nbformat.read(executed, as_version=4)
+        )
+        nbformat.write(merged, path)
+        written.append(path.name)
+    FIGURES.mkdir(exist_ok=True)
+    for figure in sorted(run.glob("*/figures/*")):
+        shutil.copy(figure, FIGURES / figure.name)
+        written.append(figure.name)
+    write_results(read_json(run / "report.json"))
+    return [*written, README.name]
+
+
+def results_table(report: dict[str, Any]) -> str:
+    """The README's table: per stage greedy and sampled accuracy and time, in Markdown."""
+    rows = {
+        (r["stage"], r["decoding"]): r
+        for r in report["ladder"]
+        if r["band"] == report["ladder"][0]["band"] and r["seed"] == 0
+    }
+    seconds = {s["stage"]: s["wall_seconds"] for s in report["stages"] if s["seed"] == 0}
+    lines = [
+        "| stage | greedy | sampled (mean of 8) | seconds |",
+        "| --- | --- | --- | --- |",
+    ]
+    for stage, seconds_taken in seconds.items():
+        cells = [_cell(rows.get((stage, d))) for d in ("greedy", "sampled")]
+        lines.append(f"| {stage} | {' | '.join(cells)} | {seconds_taken:.0f} |")
+    n = report["ladder"][0]["n"]
+    total = sum(seconds.values()) / 60
+    lines.append(
+        f"\nAccuracy in % with 95 % interval on `{report['ladder'][0]['band']}`, n = {n} "
+        f"held-out questions, one seed. All stages together: {total:.0f} minutes."
+    )
+    return "\n".join(lines)
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    return f"{100 * row['accuracy']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+
+
+def write_results(report: dict[str, Any]) -> None:
+    """Put the results table between its marks in the README."""
+    text = README.read_text(encoding="utf-8")
+    pattern = re.compile(f"{re.escape(MARKS[0])}.*{re.escape(MARKS[1])}", re.DOTALL)
+    block = f"{MARKS[0]}\n{results_table(report)}\n{MARKS[1]}"
+    README.write_text(pattern.sub(lambda _: block, text), encoding="utf-8")
+
+
+def check(path: Path) -> list[str]:
+    """What is wrong with a committed notebook, as lines; empty when nothing is."""
+    import nbformat
+
+    notebook = nbformat.read(path, as_version=4)
+    problems = []
+    if notebook.metadata.get("trlm", {}).get("source") != source_digest(notebook):
+        problems.append("its outputs do not belong to its source: run `make notebooks`")
+    counts = [c.execution_count for c in notebook.cells if c.cell_type == "code"]
+    if counts != list(range(1, len(counts) + 1)):
+        problems.append("its cells were not executed in order, once each")
+    if path.stat().st_size > MAX_KB * 1024:
+        problems.append(f"it is larger than {MAX_KB} KB")
+    text = path.read_text(encoding="utf-8")
+    if "widget-view" in text or '"widgets"' in text:
+        problems.append("it holds widget state")
+    if re.search(r"/(?:home|Users|root)/|\bhf_[A-Za-z0-9]{20,}", text):
+        problems.append("it holds a personal path or a token")
+    return problems
+
+
+def main(arguments: list[str]) -> int:
+    """``publish`` or ``check``; returns the exit status."""
+    if arguments == ["publish"]:
+        try:
+            print("\n".join(publish(runs_root() / "nano")))
+        except StageError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        return 0
+    if arguments == ["check"]:
+        lines = [f"{p.name}: {x}" for p in sorted(NOTEBOOKS.glob("*.ipynb")) for x in check(p)]
+        print("\n".join(lines) or "all notebooks fit their sources")
+        return 1 if lines else 0
+    print("usage: python -m trlm_utils.notebooks publish | check", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
