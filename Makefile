@@ -27,6 +27,7 @@ help: ## list what there is
 .venv/.ready: requirements.txt pyproject.toml
 	@$(BASE_PYTHON) -c "import sys; sys.exit(sys.version_info[:2] < (3, 11))" || \
 	  { echo "error: Python 3.11 or newer is needed, $(BASE_PYTHON) is older; set BASE_PYTHON=..."; exit 2; }
+	@echo "setting up .venv: a few minutes, once"
 	$(BASE_PYTHON) -m venv .venv
 	.venv/bin/python -m pip install -q -r requirements.txt
 	.venv/bin/python -m pip install -q --no-deps --no-build-isolation -e .

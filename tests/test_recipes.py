@@ -131,6 +131,11 @@ def test_broken_yaml_is_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_gsm8k_without_its_folder_says_what_to_add():
+    with pytest.raises(RecipeError, match="--set 01_data_curation.DATA_DIR=FOLDER"):
+        recipes.load_plan("gsm8k")
+
+
 def test_gsm8k_without_its_files_says_so(tmp_path):
     with pytest.raises(RecipeError, match="train.jsonl is missing"):
         recipes.load_plan("gsm8k", overrides=[f"01_data_curation.DATA_DIR={tmp_path}"])

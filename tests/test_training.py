@@ -106,3 +106,11 @@ def test_checkpoints_are_ordered_by_step(tmp_path, model):
 )
 def test_save_interval(total, aim, multiple, expected):
     assert training.save_interval(total, aim, multiple) == expected
+
+
+def test_tokens_are_added_up_over_a_resumed_training():
+    import pandas as pd
+
+    log = pd.DataFrame({"num_tokens": [10.0, None, 25.0, 5.0, 12.0, 12.0]})
+    assert training.tokens_seen(log) == 25 + 12
+    assert training.tokens_seen(pd.DataFrame({"loss": [1.0]})) == 0

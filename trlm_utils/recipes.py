@@ -218,6 +218,8 @@ def check_values(name: str, values: dict[str, Any], where: str) -> None:
                 values["PROMPTS_PER_STEP"], values["GROUP_SIZE"], values["MICRO_BATCH"]
             )
         if values.get("SOURCE") == "gsm8k":
+            if not values["DATA_DIR"]:
+                raise ValueError(f"DATA_DIR is not set: add --set {name}.DATA_DIR=FOLDER")
             data.check_gsm8k_folder(Path(values["DATA_DIR"]))
     except (ValueError, StageError) as error:
         raise RecipeError(f"{where}: {error}") from None

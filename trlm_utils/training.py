@@ -247,6 +247,21 @@ def grpo_batch(prompts_per_step: int, group_size: int, micro_batch: int) -> dict
     }
 
 
+def tokens_seen(log: Any) -> int:
+    """Tokens of a whole training, from its log (column ``num_tokens``).
+
+    TRL counts from 0 again in a process that goes on from a checkpoint; a fall in the
+    column is such a start, so the parts are added up.
+    """
+    if "num_tokens" not in log:
+        return 0
+    total = before = 0.0
+    for count in log["num_tokens"].dropna():
+        total += count - before if count >= before else count
+        before = count
+    return int(total)
+
+
 def limit_threads() -> int:
     """Use the cores this process may use; returns their number.
 
