@@ -38,6 +38,31 @@ GRADES = [
     (r"\boxed{(0, \frac{\pi}{2})}", r"(0, \frac{\pi}{2})", True, "tuple"),
     (r"\boxed{[1, 2)}", r"(1, 2)", False, "interval ends matter"),
     ("<answer>4</answer>", "4", True, "answer tags"),
+    ("The answer is .5", "5", False, "a leading dot is part of the number"),
+    ("The answer is .5", "0.5", True, "a decimal without its zero"),
+    ("The answer is -$5.", "-5", True, "sign before the currency"),
+    ("The answer is −5.", "-5", True, "typographic minus"),
+    ("The answer is at least 5.", "5", False, "a bound is no value"),
+    ("The answer is 5 million.", "5", False, "a magnitude is no unit"),
+    ("The answer is 1,2.", "12", False, "two numbers are not one"),
+    ("The answer isn't 4.", "4", False, "negated"),
+    ("The answer is not 4.", "4", False, "negated in full"),
+    ("The answer is 34 + 3.", "37", False, "work left undone, copied from the question"),
+    ("The answer is 17 = 18.", "18", False, "contradicts itself"),
+    ("The answer is 17}$ $\\boxed{18.", "18", False, "breaks out of the box"),
+    ("The answer is 1000001.", "1000000", False, "whole numbers are compared exactly"),
+    ("The answer is 0.333333.", "0.3333333", True, "decimals to a millionth"),
+    ("So x is 3/4", "4", False, "the denominator is not the answer"),
+    ("the time is 5:30", "30", False, "minutes are not the answer"),
+    ("The answer is:\n\n18", "18", True, "answer on the next line"),
+    ("**Answer: 18**", "18", True, "bold"),
+    ("#### Step 2: total\n18", "18", True, "a heading is not GSM8K's mark"),
+    ("Plan A: 5 dollars.\nSo together 12.", "12", True, "A: inside a line"),
+    (r"So we get $\frac{14}{3}$.", r"\frac{14}{3}", True, "last formula"),
+    (r"\boxed{\text{Ben}}", "Ben", True, "a word set as text"),
+    ("The answer is Ben, because he is tall.", "Ben", True, "a reason behind a word"),
+    ("The answer is 1/2.", "0.5", True, "a fraction is a number"),
+    (r"\boxed{X}", "x", False, "case counts in formulas"),
 ]
 
 
@@ -103,7 +128,35 @@ def test_works_outside_the_main_thread():
     assert found == [True]
 
 
+@pytest.mark.parametrize(
+    "costly", ["9^{9^{9^9}}", r"\binom{10000000}{5000000}", "(x+1)^{5000}", "99999999!"]
+)
+def test_costly_answers_return_at_once_off_the_main_thread(costly):
+    """There math-verify has no time limit, so such forms never reach it."""
+    found = []
+    work = threading.Thread(target=lambda: found.append(answers.equal(costly, "42")))
+    work.daemon = True
+    work.start()
+    work.join(5)
+    assert found == [False]
+
+
+def test_an_alarm_of_the_caller_survives():
+    import signal
+
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.alarm(50)
+    answers.equal(r"\frac{7}{3}", r"\frac{14}{6}")
+    assert signal.alarm(0) > 40
+
+
+def test_gold_answers_that_are_numbers_or_missing():
+    assert answers.grade("The answer is 4.", 4) is True
+    assert answers.grade("The answer is 4.", None) is None
+
+
 def test_gsm8k_gold():
+    assert answers.gsm8k_gold("#### $18 apples") == "18"
     assert answers.gsm8k_gold("work\n#### 1,234") == "1234"
     assert answers.gsm8k_gold("no mark") is None
 
@@ -119,3 +172,12 @@ def test_every_gsm8k_gold_answer_equals_itself_and_not_its_neighbour(real_data):
     assert all(answers.grade(f"#### {gold}", gold) for gold in golds)
     for gold, other in zip(golds, golds[1:], strict=False):
         assert answers.grade(f"#### {other}", gold) is (float(other) == float(gold))
+
+
+@pytest.mark.real_data
+def test_every_math500_gold_answer_equals_itself_in_a_box(real_data):
+    from trlm_utils.stage import read_json
+
+    golds = [row["answer"] for row in read_json(real_data / "math500" / "test.json")]
+    assert len(golds) == 500
+    assert [g for g in golds if not answers.grade(rf"\boxed{{{g}}}", g)] == []

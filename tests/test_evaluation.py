@@ -20,9 +20,17 @@ QUESTIONS = [
         (f"<think> The answer is 4.{END}", 0, 1, 0),
         ("<think> The answer is 4.", 0, 1, 0),
         ("<think> x</think> The answer is 4", 1, 1, 1),
+        (f"<think> x</think> The answer is 4.{END} The answer is 5.", 1, 0, 1),
         (f"The answer is 4.{END}", 1, 0, 0),
     ],
-    ids=["whole", "unclosed but ended", "cut in thought", "cut after it", "no thought"],
+    ids=[
+        "whole",
+        "unclosed but ended",
+        "cut in thought",
+        "cut after it",
+        "text behind the end",
+        "no thought",
+    ],
 )
 def test_scoring_is_think_aware(text, accuracy, truncated, well_formed):
     expected = {"accuracy": accuracy, "truncated": truncated, "well_formed": well_formed}
@@ -78,7 +86,7 @@ def test_the_prompt_is_the_rendered_question(tokenizer, tmp_path, monkeypatch):
 
 def record(key, band, accuracy, decoding="greedy"):
     numbers = {"accuracy": accuracy, "truncated": 0, "well_formed": 1, "tokens": 5}
-    return {"id": key, "band": band, "decoding": decoding, **numbers}
+    return {"id": key, "band": band, "decoding": decoding, "texts": ["x"], **numbers}
 
 
 def test_ladder_has_a_row_per_band_and_decoding():

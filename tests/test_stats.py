@@ -28,9 +28,14 @@ def test_repeated_samples_of_one_question_add_no_certainty():
     assert (high - low) == pytest.approx(2 * (0.5 - stats.wilson(0.5, 99)[0]), rel=1e-6)
 
 
+def test_equal_scores_give_no_more_trials_than_there_were():
+    _, low, high = stats.mean_interval([0.5] * 9 + [0.625], samples=8)
+    assert high - low >= 2 * (0.5125 - stats.wilson(0.5125, 80)[0]) * 0.99
+
+
 def test_samples_that_vary_within_questions_narrow_the_interval():
     spread = stats.mean_interval([0.0, 1.0] * 50)
-    alike = stats.mean_interval([0.4, 0.6] * 50)
+    alike = stats.mean_interval([0.4, 0.6] * 50, samples=5)
     assert alike[2] - alike[1] < spread[2] - spread[1]
 
 
@@ -40,16 +45,34 @@ def test_coverage_of_the_interval_is_about_95_percent():
         # a question's own chance, then eight samples of it; overall chance 0.3
         chances = [rng.choice([0.0, 0.1, 0.8]) for _ in range(100)]
         scores = [sum(rng.random() < c for _ in range(8)) / 8 for c in chances]
-        _, low, high = stats.mean_interval(scores)
+        _, low, high = stats.mean_interval(scores, samples=8)
         inside += low <= 0.3 <= high
     assert 0.92 <= inside / trials <= 0.98
 
 
 def test_paired_difference_by_hand():
-    # changes 0, 1, 1, 0: mean 1/2, variance 1/3, standard error sqrt(1/12)
+    # changes 0, 1, 1, 0 and the imagined 1, -1, 0, 0: mean 1/4, squares add up to
+    # 4 - 8/16 = 3.5, so the standard error is sqrt(3.5 / 7 / 8) = 1/4
     mean, low, high = stats.paired_difference([1, 0, 0, 0], [1, 1, 1, 0])
     assert mean == 0.5
-    assert high - mean == pytest.approx(stats.Z * math.sqrt(1 / 12)) == mean - low
+    assert mean - low == pytest.approx(stats.Z / 4)
+    assert high == pytest.approx(0.5 + stats.Z / 4)
+
+
+def test_answers_that_never_change_still_leave_doubt():
+    _, low, high = stats.paired_difference([1, 0] * 50, [1, 0] * 50)
+    assert low < 0 < high
+    assert stats.paired_difference([0, 0], [1, 1])[2] == 1.0  # not above the possible
+
+
+def test_paired_interval_covers_rare_changes():
+    """One question in fifty is won, none is lost: the hard case for this interval."""
+    rng, inside, trials = random.Random(1), 0, 400
+    for _ in range(trials):
+        after = [float(rng.random() < 0.02) for _ in range(100)]
+        _, low, high = stats.paired_difference([0.0] * 100, after)
+        inside += low <= 0.02 <= high
+    assert inside / trials >= 0.93
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,36 @@ and never closed has no answer.
 
 from __future__ import annotations
 
+import math
 import re
+import signal
 import threading
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
 OPEN, CLOSE = "<think>", "</think>"
 
-_SAID = re.compile(r"(?:answer is|answer:|####|\bA:)\s*([^\n]+)", re.IGNORECASE)
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
-_WORD_ANSWER = re.compile(r"[^\W\d_]+")
+_SAID = re.compile(
+    r"(?:answer is|answer:|####(?=\s*[-−$0-9.])|^A:)[\s:*]*([^\n]+)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
+# A number that stands by itself: not the 4 of 3/4, x^4, 3:04 or 10-4.
+_NUMBER = re.compile(rf"(?<![\w.^/:{{\\√−-])[-−]?(?:{_DIGITS})(?![\w^/:\\π²!])")
+# One number, with currency before it or unit words behind it, and nothing else.
+_PLAIN = re.compile(
+    rf"[$€£]?\s*([-−]?)\s*[$€£]?\s*({_DIGITS})\s*(?:%|[^\W\d_]{{2,}}(?:\s[^\W\d_]+)*)?[.,!?]?"
+)
+_NOT_A_UNIT = re.compile(
+    r"\b(?:hundred|thousand|million|billion|trillion|dozen|pi|or|and|more|less)\b", re.IGNORECASE
+)
+_WORD = re.compile(r"[^\W\d_]+")
+_WORDS = re.compile(r"[^\W\d_]{2,}(?: [^\W\d_]+)*")
 _TAGS = re.compile(r"</?(?:answer|think)>")
+_UNDONE_SUM = re.compile(r"[0-9]\s*[+*×·/−-]\s*[0-9]")
+# Forms that sympy may take minutes over; a gold answer of that form is still compared.
+_COSTLY = re.compile(r"\\(?:sum|prod|int|lim|binom)|\^\s*\{?\s*[0-9.]{3,}|\^[^,]*\^|[0-9]{3,}\s*!")
 
 
 @dataclass(frozen=True)
@@ -57,7 +76,8 @@ def parse(text: str, prefilled: bool = False) -> Completion:
         return Completion(rest.strip(), "", True, False)
     thought, answer = rest.rsplit(CLOSE, 1)
     one_each = text.count(OPEN) == 1 and text.count(CLOSE) == 1
-    tidy = one_each and not before.strip() and thought.strip() and answer.strip()
+    said = re.search(r"\w", thought) and re.search(r"\w", answer)
+    tidy = one_each and not before.strip() and said
     unclosed = OPEN in answer
     return Completion(thought.strip(), "" if unclosed else answer.strip(), unclosed, bool(tidy))
 
@@ -80,7 +100,8 @@ def extract(text: str) -> str | None:
     r"""The answer stated in the text after the thought, or None.
 
     Looked for in this order: the last ``\boxed{}``; the last "answer is ...",
-    "Answer: ...", "#### ..." or "A: ..."; the last number; a text of one word.
+    "Answer: ...", "#### 5" or line starting in "A:"; the last ``$...$``; the last number
+    that stands by itself; a text of one word.
     """
     text = _TAGS.sub(" ", text)
     boxed = last_boxed(text)
@@ -88,58 +109,97 @@ def extract(text: str) -> str | None:
         return boxed.strip()
     said = _SAID.findall(text)
     if said:
-        return said[-1].strip().rstrip(".").strip()
+        return said[-1].strip(" *_").rstrip(".").strip(" *_")
+    formulas = re.findall(r"\$([^$\n]+)\$", text)
+    if formulas:
+        return formulas[-1].strip()
     numbers = _NUMBER.findall(text)
     if numbers:
         return numbers[-1]
-    words = _WORD_ANSWER.findall(text)
+    words = _WORD.findall(text)
     return words[0] if len(words) == 1 else None
 
 
 def as_number(text: str) -> float | None:
     """Read one plain number: sign, thousands separators, currency, unit or percent.
 
-    ``$1,200`` is 1200 and ``18 apples`` is 18, but ``17 or 18`` is None: two numbers
-    are not an answer. A percent sign is dropped, not divided by: a question that
-    asks "what percent" has gold answers without the sign.
+    ``$1,200`` is 1200 and ``18 apples`` is 18, but ``17 or 18``, ``5 million``, ``1,2``
+    and ``at least 5`` are None. A percent sign is dropped, not divided by: a question
+    that asks "what percent" has gold answers without the sign.
     """
-    found = _NUMBER.findall(text)
-    if len(found) != 1:
+    found = _PLAIN.fullmatch(text.strip())
+    if not found or _NOT_A_UNIT.search(text):
         return None
-    # Anything that makes it an expression and not one number is left to math-verify.
-    if re.search(r"[\\^=+*/(){}\[\]]|\d\s*-|[A-Za-z]\d|\d[A-Za-z]", text):
+    value = float(found[2].replace(",", ""))
+    if not math.isfinite(value):
         return None
-    try:
-        return float(found[0].replace(",", ""))
-    except ValueError:  # e.g. "1,": a separator with nothing behind it
-        return None
+    return -value if found[1] else value
 
 
 def equal(answer: str, gold: str) -> bool | None:
     """Whether two answers mean the same; None when the gold one cannot be read.
 
     Plain numbers and words are compared directly (microseconds), anything else goes
-    to math-verify, gold first because its comparison is not symmetric.
+    to math-verify, gold first because its comparison is not symmetric. An expression
+    that still has to be worked out ("34 + 3" for 37) is no answer.
     """
-    answer, gold = answer.strip(), gold.strip()
-    if not gold:
+    answer, gold = _tidy(answer), _tidy(gold)
+    if not _fold(gold):
         return None
     if _fold(answer) == _fold(gold):
         return True
+    if re.match(r"(?:n't|not)\b", answer, re.IGNORECASE):
+        return False
     gold_number = as_number(gold)
     if gold_number is not None:
-        answer_number = as_number(answer)
-        if answer_number is not None:
-            return abs(answer_number - gold_number) <= 1e-6 * max(1, abs(gold_number))
-        if not re.search(r"[\d\\]", answer):
-            return False
-    if _WORD_ANSWER.fullmatch(gold):
-        return False  # a one-word answer has one spelling
+        verdict = _equal_number(answer, gold_number)
+        if verdict is not None:
+            return verdict
+    if _WORD.fullmatch(gold):
+        word = _bare_word(answer)  # x and X are two variables, but ben is Ben
+        return word == gold or (len(gold) > 1 and word.casefold() == gold.casefold())
+    if _COSTLY.search(answer) and not _COSTLY.search(gold):
+        return False
     return _equal_by_math_verify(answer, gold)
+
+
+def _equal_number(answer: str, gold: float) -> bool | None:
+    """Compare with a gold number; None when only math-verify can tell."""
+    sides = [as_number(side) for side in answer.split("=")]
+    if None not in sides:
+        return all(_close(side, gold) for side in sides)
+    if not re.search(r"[0-9\\π√]", answer):
+        return False
+    if "=" not in answer and "\\" not in answer and _UNDONE_SUM.search(answer):
+        fraction = re.fullmatch(r"-?[0-9]+/[0-9]+", answer)
+        return None if fraction else False
+    return None
+
+
+def _close(value: float, gold: float) -> bool:
+    """Whole numbers exactly, others to a millionth of their size."""
+    if gold.is_integer():
+        return value == gold
+    return abs(value - gold) <= 1e-6 * abs(gold)
+
+
+def _tidy(text: str) -> str:
+    r"""Remove what only decorates: bold marks, math brackets, thin spaces."""
+    for mark in ("**", r"\(", r"\)", r"\[", r"\]", r"\,", r"\!"):
+        text = text.replace(mark, "")
+    return text.replace("−", "-").replace("°", r"^\circ").strip()
+
+
+def _bare_word(text: str) -> str:
+    r"""The word in ``\text{Ben}``, ``"Ben"!`` or ``Ben, because ...``."""
+    text = re.sub(r"\\(?:text|textbf|mathrm)\{([^{}]*)\}", r"\1", text)
+    text = re.split(r"[,;]| because | since ", unicodedata.normalize("NFKC", text))[0]
+    return text.strip(" *_`\"'!?.()$")
 
 
 def grade(text: str, gold: str, prefilled: bool = False) -> bool | None:
     """Grade a whole completion: True, False, or None for an unreadable gold answer."""
+    gold = "" if gold is None else str(gold)
     stated = extract(parse(text, prefilled).answer)
     if stated is None:
         return None if not gold.strip() else False
@@ -148,30 +208,46 @@ def grade(text: str, gold: str, prefilled: bool = False) -> bool | None:
 
 def gsm8k_gold(solution: str) -> str | None:
     """The number after ``####`` in a GSM8K solution, without separators, or None."""
-    _, mark, number = solution.rpartition("####")
-    return number.strip().replace(",", "") if mark and number.strip() else None
+    found = re.search(r"####\s*\$?(-?[0-9,]*\.?[0-9]+)", solution)
+    return found[1].replace(",", "") if found else None
 
 
 def _fold(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip(" .$").casefold()
+    """Text for a direct comparison; case counts in formulas, not in words."""
+    text = re.sub(r"\s+", " ", text).rstrip(" .$").lstrip(" $")
+    return text.casefold() if _WORDS.fullmatch(text) else text
 
 
 @lru_cache(maxsize=4096)
 def _equal_by_math_verify(answer: str, gold: str) -> bool | None:
     """Compare with math-verify; hostile input ends as "not equal", never as an error."""
-    from math_verify import parse as read
-    from math_verify import verify
+    from math_verify import parse, verify
 
-    if len(answer) > 500:  # no real answer is this long; sympy may take forever on it
+    if len(answer) > 500 or not _one_formula(answer):
         return False
-    # math-verify's own time limit is a signal, which only the main thread may set.
+    # math-verify's own time limit is a signal, which only the main thread may set; there
+    # it also cancels an alarm that the caller has set, so that one is set again.
     main = threading.current_thread() is threading.main_thread()
-    limit = 5 if main else None
+    alarm = signal.alarm(0) if main and hasattr(signal, "alarm") else 0
+    limit = 2 if main else None
     try:
-        wanted = read(rf"$\boxed{{{gold}}}$", parsing_timeout=limit)
+        wanted = parse(rf"$\boxed{{{gold}}}$", parsing_timeout=limit)
         if not wanted:
             return None
-        stated = read(rf"$\boxed{{{answer}}}$", parsing_timeout=limit)
+        stated = parse(rf"$\boxed{{{answer}}}$", parsing_timeout=limit)
         return bool(stated) and bool(verify(wanted, stated, timeout_seconds=limit))
     except Exception:  # sympy raises many kinds of errors on nonsense
         return False
+    finally:
+        if alarm:
+            signal.alarm(alarm)
+
+
+def _one_formula(text: str) -> bool:
+    """Whether text can stand inside one box: braces balanced, no box or dollar of its own."""
+    depth = 0
+    for sign in re.sub(r"\\[{}]", "", text):
+        depth += {"{": 1, "}": -1}.get(sign, 0)
+        if depth < 0:
+            return False
+    return depth == 0 and r"\boxed" not in text and "$" not in text.replace(r"\$", "").strip("$")

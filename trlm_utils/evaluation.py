@@ -163,7 +163,8 @@ def ladder_rows(records: Sequence[Record], stage: str, seed: int) -> list[Record
     """One row of the ladder per band and decoding, with 95 % intervals."""
     rows = []
     for (band, decoding), group in _by_group(records).items():
-        mean, low, high = stats.mean_interval([r["accuracy"] for r in group])
+        samples = max(len(r["texts"]) for r in group)
+        mean, low, high = stats.mean_interval([r["accuracy"] for r in group], samples)
         row = {"stage": stage, "seed": seed, "band": band, "decoding": decoding}
         row |= {"accuracy": mean, "low": low, "high": high, "n": len(group)}
         for name in ("truncated", "well_formed", "tokens"):

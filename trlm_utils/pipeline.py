@@ -194,7 +194,7 @@ def execute(plan: StagePlan, folder: Path, needs_hub: bool, verbose: bool) -> No
                 progress_bar=False,
                 stdout_file=sys.stdout if verbose else None,
                 kernel_name="python3",
-                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             )
     except papermill.PapermillExecutionError as error:
         reason = f"{error.ename}: {error.evalue}".splitlines()[0]

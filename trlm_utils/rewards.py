@@ -22,7 +22,7 @@ Reward = Callable[..., list[float | None]]
 
 def texts_of(completions: Completions) -> list[str]:
     """The reply texts, whether completions are strings or message lists."""
-    return [c if isinstance(c, str) else c[-1]["content"] for c in completions]
+    return [c if isinstance(c, str) else c[-1]["content"] or "" for c in completions]
 
 
 def accuracy(completions: Completions, answer: Sequence[str], **_: Any) -> list[float | None]:
@@ -63,7 +63,7 @@ def repetition(completions: Completions, **_: Any) -> list[float]:
 
 
 def brevity(completions: Completions, **_: Any) -> list[float]:
-    """Minus the number of words over 100, in [-1, 0]: a length penalty."""
+    """Minus the number of words divided by 100, at least -1: a length penalty."""
     return [-min(1.0, len(text.split()) / 100) for text in texts_of(completions)]
 
 

@@ -31,13 +31,17 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     return max(0.0, min(low, share)), min(1.0, max(high, share))
 
 
-def mean_interval(scores: Sequence[float]) -> tuple[float, float, float]:
+def mean_interval(scores: Sequence[float], samples: int = 1) -> tuple[float, float, float]:
     """Mean of per-question scores in [0, 1] with its 95 % interval.
 
     Questions are the independent unit. Several samples of one question are not
     independent, so they enter as that question's mean, and the interval is Wilson's
     at the effective number of trials p(1-p) / Var(mean): for greedy answers (scores 0
     or 1) this is Wilson's interval on the questions, up to the factor (n-1)/n.
+
+    Args:
+        scores: one per question, each the mean of ``samples`` answers.
+        samples: answers per question; questions x samples bounds the trials.
 
     Returns:
         ``(mean, low, high)``.
@@ -52,8 +56,8 @@ def mean_interval(scores: Sequence[float]) -> tuple[float, float, float]:
     effective = float(n)
     if n > 1:
         variance = sum((s - mean) ** 2 for s in scores) / (n - 1) / n
-        if variance > 0:
-            effective = max(mean * (1 - mean) / variance, 1.0)
+        if variance > 1e-12:
+            effective = min(max(mean * (1 - mean) / variance, 1.0), n * samples)
     return (mean, *wilson(mean, effective))
 
 
@@ -62,8 +66,12 @@ def paired_difference(
 ) -> tuple[float, float, float]:
     """Mean of after minus before on the same questions, with its 95 % interval.
 
+    The interval is the mean plus or minus 1.96 standard errors, where four imagined
+    questions (one won, one lost, two unchanged) are added for the error, after Agresti
+    and Min 2005: without them, answers that never change would give a width of zero.
+
     Returns:
-        ``(difference, low, high)``.
+        ``(difference, low, high)``, within [-1, 1].
 
     Raises:
         ValueError: when the sequences differ in length or have fewer than two items.
@@ -71,7 +79,9 @@ def paired_difference(
     if len(before) != len(after) or len(before) < 2:
         raise ValueError(f"cannot pair {len(before)} with {len(after)} scores")
     changes = [b - a for a, b in zip(before, after, strict=True)]
-    n = len(changes)
-    mean = sum(changes) / n
-    error = math.sqrt(sum((c - mean) ** 2 for c in changes) / (n - 1) / n)
-    return mean, mean - Z * error, mean + Z * error
+    mean = sum(changes) / len(changes)
+    padded = [*changes, 1.0, -1.0, 0.0, 0.0]
+    n = len(padded)
+    centre = sum(padded) / n
+    error = math.sqrt(sum((c - centre) ** 2 for c in padded) / (n - 1) / n)
+    return mean, max(-1.0, mean - Z * error), min(1.0, mean + Z * error)

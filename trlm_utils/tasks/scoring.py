@@ -20,8 +20,7 @@ def score_document(doc: dict[str, Any], results: list[list[str]]) -> dict[str, f
 
 def score_text(text: str, gold: str) -> dict[str, float]:
     """The same for one completion; an unreadable gold answer counts as wrong."""
-    ended = text.endswith(END)
-    body = text.removesuffix(END)
+    body, ended, _ = text.partition(END)
     completion = answers.parse(body)
     return {
         "accuracy": float(bool(answers.grade(body, gold))),
