@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -182,6 +183,9 @@ def execute(plan: StagePlan, folder: Path, needs_hub: bool, verbose: bool) -> No
     import nbclient
     import papermill
 
+    # On an interruption these report the kernel's death each in their own words.
+    for name in ("asyncio", "papermill", "traitlets"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     output = folder / "notebook.ipynb"
     secrets = secret_values()
     try:
