@@ -22,29 +22,37 @@ def test_greedy_agrees_with_generate_one_by_one(model, tokenizer):
         assert sample.text == tokenizer.decode(alone, skip_special_tokens=True)
 
 
-def test_budget_marks_a_sample_unfinished(model, tokenizer):
-    (sample,) = generation.sample(model, tokenizer, ["Ana"], max_new_tokens=3, seed=0)
-    assert sample.finished is (sample.tokens < 3) or sample.tokens == 3
+class Says:
+    """Stands in for a model: answers every prompt with the same tokens."""
+
+    training = False
+
+    def __init__(self, model, tokens):
+        self.config, self.device, self.tokens = model.config, model.device, tokens
+
+    def eval(self):
+        return self
+
+    def train(self, mode):
+        return self
+
+    def generate(self, input_ids, **kwargs):
+        tail = torch.tensor([self.tokens] * input_ids.shape[0])
+        return torch.cat([input_ids, tail], dim=1)
 
 
-def test_end_token_marks_a_sample_finished(model, tokenizer):
-    """A model that says nothing but its end token."""
-    end = tokenizer.eos_token_id
+def test_a_budget_that_runs_out_marks_a_sample_unfinished(model, tokenizer):
+    (word,) = tokenizer(" 12")["input_ids"]
+    says = Says(model, [word] * 3)
+    (sample,) = generation.sample(says, tokenizer, ["Ana"], max_new_tokens=3)
+    assert sample == generation.Sample(text=" 12 12 12", tokens=3, finished=False)
 
-    class Ends:
-        config, device, training = model.config, model.device, False
 
-        def eval(self):
-            return self
-
-        train = staticmethod(lambda mode: None)
-
-        def generate(self, input_ids, **kwargs):
-            tail = torch.full((input_ids.shape[0], 2), end)
-            return torch.cat([input_ids, tail], dim=1)
-
-    (sample,) = generation.sample(Ends(), tokenizer, ["Ana"], max_new_tokens=5)
-    assert sample == generation.Sample(text="", tokens=1, finished=True)
+def test_the_end_token_is_counted_and_what_follows_it_is_not(model, tokenizer):
+    (word,) = tokenizer(" 12")["input_ids"]
+    says = Says(model, [word, tokenizer.eos_token_id, word])
+    (sample,) = generation.sample(says, tokenizer, ["Ana"], max_new_tokens=3)
+    assert sample == generation.Sample(text=" 12", tokens=2, finished=True)
 
 
 def test_same_seed_same_samples(model, tokenizer):
