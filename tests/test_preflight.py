@@ -2,7 +2,7 @@
 
 import pytest
 from datasets import Dataset
-from trl import GRPOConfig, SFTConfig, SFTTrainer
+from trl import DPOConfig, GRPOConfig, SFTConfig, SFTTrainer
 
 from trlm_utils import data, preflight, training
 from trlm_utils.preflight import Check, PreflightError
@@ -58,6 +58,34 @@ def test_an_end_token_without_loss_is_found(model, tokenizer, rows, tmp_path):
 
     trainer.data_collator = mask_end
     assert not preflight.check_end_token(trainer).ok
+
+
+def dpo_failures(tokenizer, tmp_path, **settings):
+    settings = {"max_length": 256, "per_device_train_batch_size": 4, **settings}
+    config = training.make_config(
+        DPOConfig, **training.common_settings(tmp_path, CPU, 0), **settings
+    )
+    pairs = data.world_preferences(20, 0)
+    return failed(preflight.check_dpo(config, pairs, tokenizer, CPU))
+
+
+def test_a_sound_dpo_stage_passes(tokenizer, tmp_path):
+    assert dpo_failures(tokenizer, tmp_path) == set()
+
+
+def test_dpo_truncation_is_found(tokenizer, tmp_path):
+    assert "rows truncated" in dpo_failures(tokenizer, tmp_path, max_length=20)
+
+
+def test_replies_without_an_end_token_are_found(tokenizer, tmp_path):
+    template = tokenizer.chat_template
+    try:
+        tokenizer.chat_template = template.replace(
+            "message['content'] + '<|im_end|>'", "message['content']"
+        )
+        assert "end token in the replies" in dpo_failures(tokenizer, tmp_path)
+    finally:
+        tokenizer.chat_template = template
 
 
 def test_a_training_of_no_steps_is_found(tmp_path):

@@ -136,7 +136,12 @@ def check_dpo(
     return [
         *check_truncation(texts, tokenizer, config.max_length),
         check_prefix(conversations, tokenizer),
-        Check("replies closed by the end token", f"{ends} of {len(texts)}", ends > 0),
+        Check(
+            "end token in the replies",
+            f"{ends} of {len(texts)}",
+            ends == len(texts),
+            "the chat template must close a reply with the end token",
+        ),
         Check("length gap", gap, True),
         check_precision(precision),
         check_batch(config, len(rows)),
