@@ -252,12 +252,11 @@ def test_nbval_notices_a_changed_output(smoke, tmp_path):
 
 SMALL_GSM8K = {
     "01_data_curation": [
-        "VOCAB_SIZE=600",
         "GRPO_PROMPTS=8",
         "DPO_PROMPTS=8",
         "EVAL_PER_BAND=6",
     ],
-    "00_start_here": ["VOCAB_SIZE=600", "HIDDEN_SIZE=16", "MAX_STEPS=4"],
+    "00_start_here": ["HIDDEN_SIZE=16", "MAX_STEPS=4"],
     "02_sft_stage1": ["MAX_STEPS=2"],
     "03_sft_stage2": ["MAX_STEPS=2", "MAX_NEW_TOKENS=24"],
     "04_dpo": ["MAX_STEPS=2", "MAX_NEW_TOKENS=24", "BATCH_SIZE=4"],

@@ -17,7 +17,7 @@ def test_a_missing_input_names_the_notebook_to_run(opened):
 
 
 def test_rows_come_back_as_written(opened):
-    rows = [{"id": "ü", "n": 1}, {"id": "b\n", "n": None}]
+    rows = [{"id": "ü", "n": 1}, {"id": "b\n\u2028\x85c", "n": None}]
     assert opened.save_rows("pairs", rows) == 2
     assert opened.rows("04_dpo", "pairs") == rows
 

@@ -62,7 +62,7 @@ def plot_ladder(ladder: Any) -> Any:
             axis.set_title(band.replace("_", " "))
         axes[0, 0].set_ylabel("accuracy (%), 95 % interval")
         axes[0, 0].set_ylim(-2, 102)
-        axes[0, 0].legend(frameon=False, loc="upper left")
+        axes[0, -1].legend(frameon=False, loc="upper right")
     plt.close(figure)
     return figure
 
@@ -112,7 +112,7 @@ def plot_curves(log: Any, panels: dict[str, Sequence[str]], title: str = "") -> 
             axis.set_title(name)
             axis.set_xlabel("step")
             if len(columns) > 1:
-                axis.legend(frameon=False, fontsize=10)
+                axis.legend(framealpha=0.85, edgecolor="none", fontsize=10)
         if title:
             figure.suptitle(title)
     plt.close(figure)

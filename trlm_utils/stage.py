@@ -94,7 +94,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise StageError(f"{shown(path)} is missing")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # Not splitlines(): text may hold other line separators, such as U+2028.
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         if not line.strip():
             continue
         try:
