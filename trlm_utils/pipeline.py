@@ -119,13 +119,14 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def prepare_folder(folder: Path, plan: StagePlan, digest: str) -> None:
+def prepare_folder(folder: Path, plan: StagePlan, digest: str, fresh: bool = False) -> None:
     """Make a stage's folder ready: kept if interrupted with the same inputs, else new.
 
-    A finished result with other inputs is not deleted but moved to ``.previous/``.
+    A finished result that has to give way (other inputs, or ``fresh``) is not deleted
+    but moved to ``.previous/``.
     """
     manifest = read_manifest(folder)
-    if folder.exists() and manifest.get("inputs") != digest:
+    if folder.exists() and (fresh or manifest.get("inputs") != digest):
         if manifest.get("status") == "finished":
             kept = folder.parent / ".previous" / folder.name
             shutil.rmtree(kept, ignore_errors=True)
@@ -266,12 +267,10 @@ def run_plan(
         if not force and is_finished(place, digest):
             print(f"{head} already finished", flush=True)
             continue
-        if force:
-            (place / "manifest.json").unlink(missing_ok=True)
         print(f"{head} ...", flush=True)
         began = time.time()
         try:
-            prepare_folder(place, stage, digest)
+            prepare_folder(place, stage, digest, fresh=force)
             execute(stage, place, plan.needs_hub, verbose)
             wall = time.time() - began
             manifest = read_manifest(place)
