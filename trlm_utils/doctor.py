@@ -5,24 +5,16 @@ python -m trlm_utils.pipeline doctor
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sys
 from typing import Any
 
 from trlm_utils.stage import package_versions, runs_root
-from trlm_utils.training import choose_precision, detect_device
+from trlm_utils.training import choose_precision, cores, detect_device
 
 MIN_PYTHON = (3, 11)
 MIN_FREE_MB = 500
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def free_disk_mb() -> float:

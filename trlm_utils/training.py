@@ -262,15 +262,22 @@ def tokens_seen(log: Any) -> int:
     return int(total)
 
 
-def limit_threads() -> int:
-    """Use the cores this process may use; returns their number.
+def cores() -> int:
+    """Cores this process may use.
 
-    A container often shows more cores than it grants, and torch then starts more
-    threads than can run.
+    A container often shows more cores than it grants.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def limit_threads() -> int:
+    """Let torch use the cores this process may use; returns their number.
+
+    Otherwise torch starts as many threads as the machine shows cores.
     """
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    cores = cores or os.cpu_count() or 1
-    torch.set_num_threads(cores)
-    return cores
+    torch.set_num_threads(cores())
+    return cores()
