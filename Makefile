@@ -4,7 +4,7 @@
 
 RECIPE ?= nano
 SCALE ?= nano
-SEED ?= 0
+SEEDS ?= 0
 ARGS ?=
 
 # With PYTHON given, that environment is used as it is; else .venv is made once.
@@ -22,7 +22,7 @@ BASE_PYTHON ?= python3
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
-	@echo "  Settings: RECIPE=nano SCALE=nano SEED=0 ARGS='--set STAGE.NAME=VALUE' PYTHON=python"
+	@echo "  Settings: RECIPE=nano SCALE=nano SEEDS=0,1,2 ARGS='--set STAGE.NAME=VALUE' PYTHON=python"
 
 .venv/.ready: requirements.txt pyproject.toml
 	@$(BASE_PYTHON) -c "import sys; sys.exit(sys.version_info[:2] < (3, 11))" || \
@@ -34,7 +34,7 @@ help: ## list what there is
 	@touch $@
 
 course: $(READY) ## run the course headless and print where the report is
-	$(PY) -m trlm_utils.pipeline run $(RECIPE) --scale $(SCALE) --seed $(SEED) $(ARGS)
+	$(PY) -m trlm_utils.pipeline run $(RECIPE) --scale $(SCALE) --seed $(SEEDS) $(ARGS)
 
 test: $(READY) ## run every test
 	$(PY) -m pytest

@@ -109,3 +109,20 @@ def test_comparison_pairs_by_question_whatever_the_order():
 def test_comparing_different_questions_is_refused():
     with pytest.raises(ValueError, match="different questions"):
         evaluation.compare([record("1", "a", 0)], [record("2", "a", 0)], ("s", "t"))
+
+
+def test_right_completions_are_counted_per_question(tokenizer, answers_given):
+    """Sampled, question i is answered 0 each time: only question 0 is right."""
+    counts = evaluation.count_right(None, tokenizer, QUESTIONS, samples=4)
+    assert [(c["id"], c["band"], c["samples"], c["right"]) for c in counts] == [
+        ("q0", "a", 4, 4),
+        ("q1", "a", 4, 0),
+        ("q2", "b", 4, 0),
+    ]
+
+
+def test_pass_curve_averages_over_questions():
+    counts = [{"id": str(r), "band": "a", "samples": 4, "right": r} for r in (0, 1)]
+    rows = evaluation.pass_curve(counts, "06_grpo")
+    assert [(r["k"], r["pass_at_k"]) for r in rows] == [(1, 1 / 8), (2, 1 / 4), (4, 1 / 2)]
+    assert all(r["stage"] == "06_grpo" and r["n"] == 2 for r in rows)

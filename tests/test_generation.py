@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trlm_utils import generation
+from trlm_utils import generation, world
 
 PROMPTS = ["Ana has 12 apples.", "Compute", "Ben has the ball. May swaps Ben and Dan."]
 
@@ -23,12 +23,13 @@ def test_greedy_agrees_with_generate_one_by_one(model, tokenizer):
 
 
 class Says:
-    """Stands in for a model: answers every prompt with the same tokens."""
+    """Stands in for a model: after any prompt it writes the tokens it was given."""
 
     training = False
 
-    def __init__(self, model, tokens):
-        self.config, self.device, self.tokens = model.config, model.device, tokens
+    def __init__(self, model, *replies):
+        self.model, self.config, self.device = model, model.config, model.device
+        self.replies, self.calls = replies, 0
 
     def eval(self):
         return self
@@ -36,23 +37,68 @@ class Says:
     def train(self, mode):
         return self
 
-    def generate(self, input_ids, **kwargs):
-        tail = torch.tensor([self.tokens] * input_ids.shape[0])
-        return torch.cat([input_ids, tail], dim=1)
+    def __call__(self, **inputs):
+        output = self.model(**inputs)  # keeps the cache in step
+        position = min(self.calls, len(self.replies) - 1)
+        self.calls += 1
+        output.logits[:] = 0.0
+        output.logits[..., self.replies[position]] = 1000.0
+        return output
 
 
 def test_a_budget_that_runs_out_marks_a_sample_unfinished(model, tokenizer):
     (word,) = tokenizer(" 12")["input_ids"]
-    says = Says(model, [word] * 3)
+    says = Says(model, word)
     (sample,) = generation.sample(says, tokenizer, ["Ana"], max_new_tokens=3)
     assert sample == generation.Sample(text=" 12 12 12", tokens=3, finished=False)
 
 
 def test_the_end_token_is_counted_and_what_follows_it_is_not(model, tokenizer):
     (word,) = tokenizer(" 12")["input_ids"]
-    says = Says(model, [word, tokenizer.eos_token_id, word])
+    says = Says(model, word, tokenizer.eos_token_id, word)
     (sample,) = generation.sample(says, tokenizer, ["Ana"], max_new_tokens=3)
     assert sample == generation.Sample(text=" 12", tokens=2, finished=True)
+
+
+def test_agrees_with_generate_when_completions_end_at_different_times(model, tokenizer):
+    """Ended completions are dropped from the batch; the others must not notice."""
+    prompts = [p.question for p in world.make_problems("ends", 24)]
+    encoded = tokenizer(prompts)["input_ids"]
+    settings = {"pad": tokenizer.pad_token_id, "max_new_tokens": 40, "temperature": 0.0}
+    endless = generation.complete(model, encoded, end=-1, **settings)
+
+    def ends(token):
+        return {row.index(token) for row in endless if token in row}
+
+    # the token that comes up at the most different places plays the end token
+    end = max({token for row in endless for token in row}, key=lambda token: len(ends(token)))
+    assert len(ends(end)) > 3
+    together = generation.complete(model, encoded, end=end, **settings)
+    for prompt, row in zip(encoded, together, strict=True):
+        alone = model.generate(
+            torch.tensor([prompt]), max_new_tokens=40, do_sample=False, eos_token_id=end
+        )
+        assert row == alone[0, len(prompt) :].tolist()
+
+
+def test_a_repeated_prompt_is_read_once_and_completed_every_time(model, tokenizer):
+    widths = []
+    handle = model.model.register_forward_pre_hook(
+        lambda module, args, kwargs: widths.append(tuple(kwargs["input_ids"].shape)),
+        with_kwargs=True,
+    )
+    drawn = generation.sample(model, tokenizer, ["Ana"] * 8 + ["Ben"], max_new_tokens=2, seed=0)
+    handle.remove()
+    assert widths[0][0] == 2
+    assert len(drawn) == 9
+
+
+def test_other_kinds_of_attention_get_the_librarys_own_cache():
+    """A sliding window forgets keys, so memory set aside for all of them is no use."""
+    from transformers import MistralConfig
+
+    config = MistralConfig(sliding_window=8, num_hidden_layers=2)
+    assert type(generation._cache(config, 16)).__name__ == "DynamicCache"
 
 
 def test_same_seed_same_samples(model, tokenizer):

@@ -167,3 +167,13 @@ def test_seeds_and_scales_have_folders_of_their_own(monkeypatch, tmp_path):
     folders = [pipeline.run_folder("nano", s, n) for s, n in (("nano", 0), ("nano", 2))]
     assert folders == [tmp_path / "nano", tmp_path / "nano" / "seed-2"]
     assert pipeline.run_folder("trlm", "full", 0) == tmp_path / "trlm-full"
+
+
+def test_several_seeds_are_a_list():
+    assert pipeline.parse_seeds("0,1,2") == [0, 1, 2]
+
+
+@pytest.mark.parametrize("text", ["", "a", "-1", "0,,1", "1,1"])
+def test_nonsense_for_seeds_is_refused_in_one_line(text, capsys):
+    assert pipeline.main(["run", "nano", f"--seed={text}"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: --seed {text}: ")

@@ -60,3 +60,22 @@ def test_doctor_says_what_to_do_about_a_missing_package(monkeypatch):
     monkeypatch.setattr(doctor, "package_versions", lambda: {"trl": "not installed"})
     table = doctor.examine().set_index("what")
     assert table.loc["trl", "verdict"] == "pip install -r requirements.txt"
+
+
+def test_pass_at_k_draws_a_line_per_stage_and_a_panel_per_band():
+    rows = [
+        {"stage": stage, "band": band, "k": k, "pass_at_k": value, "low": 0.0, "high": 1.0}
+        for band in ("a", "b")
+        for stage, value in (("04_dpo", 0.25), ("06_grpo", 0.5))
+        for k in (1, 2)
+    ]
+    figure = plots.plot_pass_at_k(pd.DataFrame(rows))
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b"]
+    assert [list(line.get_ydata()) for line in figure.axes[0].get_lines()] == [[25, 25], [50, 50]]
+
+
+def test_shares_are_stacked():
+    table = pd.DataFrame({"stage": ["04_dpo"], "careful": [0.75], "hasty": [0.25]})
+    figure = plots.plot_shares(table, "stage", ["careful", "hasty"], "share (%)")
+    bars = [(bar.get_x(), bar.get_width()) for bar in figure.axes[0].patches]
+    assert bars == [(0.0, 75.0), (75.0, 25.0)]

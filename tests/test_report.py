@@ -2,7 +2,7 @@
 
 import pytest
 
-from trlm_utils import recipes, report
+from trlm_utils import recipes, report, stats
 from trlm_utils.stage import read_json, write_json, write_rows
 
 LADDER_KEYS = {
@@ -34,8 +34,17 @@ def leave(folder, stage, seed, ladder, comparisons, status="finished"):
 
 
 def comparison(difference, low, high):
-    row = {"from": "a", "to": "b", "band": "in_distribution", "decoding": "sampled"}
+    row = {"from": "04_dpo", "to": "06_grpo", "band": "in_distribution", "decoding": "sampled"}
     return row | {"difference": difference, "low": low, "high": high}
+
+
+def records(scores):
+    shared = {"band": "in_distribution", "decoding": "sampled"}
+    return [{"id": f"q{i}", "accuracy": a, **shared} for i, a in enumerate(scores)]
+
+
+BEFORE = {0: [0.0, 0.0, 1.0, 0.0], 1: [0.0, 1.0, 1.0, 0.0]}
+AFTER = {0: [1.0, 0.0, 1.0, 0.0], 1: [1.0, 1.0, 1.0, 1.0]}
 
 
 @pytest.fixture
@@ -43,8 +52,11 @@ def run(tmp_path):
     for seed, folder in ((0, tmp_path), (1, tmp_path / "seed-1")):
         ladder = [ladder_row("04_dpo", 0.5, 0.4, 0.6, seed)]
         ladder.append(ladder_row("06_grpo", 0.005, 0.0, 0.02, seed))
-        found = [comparison(0.1 + 0.2 * seed, 0.0 + 0.2 * seed, 0.2 + 0.2 * seed)]
+        found = [comparison(0.25 + 0.25 * seed, 0.0, 1.0)]
         leave(folder, "07_evaluation", seed, ladder, found)
+        for stage, scores in (("04_dpo", BEFORE), ("06_grpo", AFTER)):
+            place = folder / "07_evaluation" / "data" / f"records_{stage}.jsonl"
+            write_rows(place, records(scores[seed]))
     return tmp_path
 
 
@@ -66,11 +78,24 @@ def test_json_follows_the_schema(run):
 
 
 def test_differences_are_pooled_over_seeds(run):
+    """Questions are the units (averaged over seeds); the spread of seeds is added."""
     (row,) = report.collect(recipes.load_plan("nano"), run)["comparisons"]
-    assert row["difference"] == pytest.approx(0.2)
+    # changes per question, averaged over the two seeds: 1, 0, 0, 1/2
+    mean, low, _ = stats.paired_difference([0.0] * 4, [1.0, 0.0, 0.0, 0.5])
+    questions = (mean - low) / stats.Z
+    seeds = 0.125  # of 0.25 and 0.5: variance 0.03125, over two
+    assert row["difference"] == pytest.approx(0.375)
     assert row["seeds"] == 2
-    # seeds at 0.1 and 0.3: variance of the mean 0.02 / 2 = 0.01, more than within seeds
-    assert row["high"] - row["difference"] == pytest.approx(report.stats.Z * 0.1)
+    error = (row["high"] - row["difference"]) / stats.Z
+    assert error == pytest.approx((questions**2 + seeds**2) ** 0.5)
+
+
+def test_share_of_start_up_is_told(run):
+    for seed in ("", "seed-1"):
+        place = run / seed / "07_evaluation" / "manifest.json"
+        write_json(place, read_json(place) | {"wall_seconds": 60.0, "startup_seconds": 15.0})
+    line = report.time_line(report.collect(recipes.load_plan("nano"), run))
+    assert line == "All stages: 2.0 minutes for 2 seeds; 25% of it starting kernels and importing."
 
 
 def test_accuracy_near_zero_is_said_plainly(run):

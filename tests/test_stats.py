@@ -76,8 +76,19 @@ def test_paired_interval_covers_rare_changes():
 
 
 @pytest.mark.parametrize(
+    ("n", "right", "k", "expected"),
+    [(4, 1, 1, 1 / 4), (4, 1, 2, 1 / 2), (4, 1, 4, 1.0), (4, 2, 2, 5 / 6), (4, 0, 4, 0.0)],
+)
+def test_pass_at_k_by_counting_subsets(n, right, k, expected):
+    """Of the C(4, 2) = 6 pairs, 3 hold a given sample and 5 hold one of two."""
+    assert stats.pass_at_k(n, right, k) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
     "call",
     [
+        lambda: stats.pass_at_k(4, 5, 1),
+        lambda: stats.pass_at_k(4, 1, 5),
         lambda: stats.wilson(1.2, 10),
         lambda: stats.wilson(0.5, 0),
         lambda: stats.mean_interval([]),

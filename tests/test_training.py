@@ -114,3 +114,11 @@ def test_tokens_are_added_up_over_a_resumed_training():
     log = pd.DataFrame({"num_tokens": [10.0, None, 25.0, 5.0, 12.0, 12.0]})
     assert training.tokens_seen(log) == 25 + 12
     assert training.tokens_seen(pd.DataFrame({"loss": [1.0]})) == 0
+
+
+def test_speed_is_that_of_the_last_process():
+    import pandas as pd
+
+    log = pd.DataFrame({"num_tokens": [100.0, 40.0, 90.0], "train_runtime": [None, None, 3.0]})
+    assert training.training_speed(log) == 30.0
+    assert training.training_speed(log.drop(columns="train_runtime")) == 0.0

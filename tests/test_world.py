@@ -17,7 +17,7 @@ def solve(question: str) -> str:
         return str(values[re.search(r"What is (\w)\?", question)[1]])
     if "swaps" in question:
         holder = re.match(r"(\w+) has the ball", question)[1]
-        for a, b in re.findall(r"swaps (\w+) and (\w+)", question):
+        for a, b in re.findall(r"In \w+ (\w+) and (\w+) swap", question):
             holder = b if holder == a else a if holder == b else holder
         return holder
     if "points" in question:

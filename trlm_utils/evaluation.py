@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from trlm_utils import chat, generation, stats
+from trlm_utils import answers, chat, generation, stats
 from trlm_utils.models import END
 
 TASKS = Path(__file__).with_name("tasks")
@@ -131,6 +131,62 @@ def evaluate(
                 }
             )
     return records
+
+
+def count_right(
+    model: Any,
+    tokenizer: Any,
+    questions: Sequence[Record],
+    *,
+    samples: int = 32,
+    max_new_tokens: int = 160,
+    batch_size: int = 512,
+    seed: int = 0,
+    system: str = "",
+) -> list[Record]:
+    """How many of ``samples`` completions at temperature 1 are right, per question.
+
+    Returns:
+        One record per question: id, band, samples, right.
+    """
+    prompts = [
+        chat.render(tokenizer, chat.to_prompt(row["question"], system), prompt=True)
+        for row in questions
+    ]
+    drawn = generation.sample(
+        model,
+        tokenizer,
+        [prompt for prompt in prompts for _ in range(samples)],
+        max_new_tokens=max_new_tokens,
+        temperature=1.0,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    records = []
+    for i, row in enumerate(questions):
+        group = drawn[i * samples : (i + 1) * samples]
+        right = sum(bool(answers.grade(s.text, row["answer"])) for s in group)
+        records.append({"id": row["id"], "band": row["band"], "samples": samples, "right": right})
+    return records
+
+
+def pass_curve(counts: Sequence[Record], stage: str) -> list[Record]:
+    """pass@k for k = 1, 2, 4, ... samples, per band, with 95 % intervals over questions.
+
+    Args:
+        counts: see `count_right`.
+    """
+    rows = []
+    for band in dict.fromkeys(record["band"] for record in counts):
+        group = [record for record in counts if record["band"] == band]
+        k = 1
+        while k <= group[0]["samples"]:
+            scores = [stats.pass_at_k(r["samples"], r["right"], k) for r in group]
+            mean, low, high = stats.mean_interval(scores, 1)
+            row = {"stage": stage, "band": band, "k": k, "pass_at_k": mean}
+            rows.append(row | {"low": low, "high": high, "n": len(group)})
+            k *= 2
+    return rows
 
 
 def task_settings(

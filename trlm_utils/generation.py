@@ -1,18 +1,27 @@
-"""Sampling from a model: one function for pairs, probes and evaluation.
+"""Sampling from a model: one function for rollouts, pairs, probes and evaluation.
 
-Prompts are sorted by length and run in large batches through transformers'
-``generate``; on a CPU with a model this small the cost of a step hardly depends on
-the batch, so a large batch is most of the speed there is.
+transformers' ``generate`` spends most of its time, at this size, on work that changes
+nothing: it reads the same prompt once per sample, copies all keys and values at every
+token, and keeps computing for completions that have ended. `complete` reads each
+different prompt once, writes keys and values into memory set aside for them, and drops
+completions as they end. The distribution is the same; `make benchmark` has the speeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from trlm_utils import chat
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    Tokens = list[int]
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,7 @@ def sample(
     *,
     max_new_tokens: int,
     temperature: float = 1.0,
-    batch_size: int = 256,
+    batch_size: int = 512,
     seed: int | None = None,
 ) -> list[Sample]:
     """Complete rendered prompts, one completion each, in the order given.
@@ -45,7 +54,7 @@ def sample(
         max_new_tokens: token budget of a completion.
         temperature: 0 means greedy; otherwise plain sampling from the whole
             distribution (no top-k, no top-p).
-        batch_size: prompts in one call of ``generate``.
+        batch_size: completions computed at once.
         seed: if given, seeds torch before sampling (greedy does not draw).
 
     Raises:
@@ -56,68 +65,233 @@ def sample(
     if seed is not None:
         torch.manual_seed(seed)
     encoded = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+    end = tokenizer.eos_token_id
+    drawn = complete(
+        model,
+        encoded,
+        end=end,
+        pad=tokenizer.pad_token_id,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        batch_size=batch_size,
+    )
+    samples = []
+    for ids in drawn:
+        finished = ids[-1:] == [end]
+        text = tokenizer.decode(ids[:-1] if finished else ids, skip_special_tokens=True)
+        samples.append(Sample(text, len(ids), finished))
+    return samples
+
+
+def complete(
+    model: PreTrainedModel,
+    prompts: Sequence[Tokens],
+    *,
+    end: int,
+    pad: int,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    batch_size: int = 512,
+) -> list[Tokens]:
+    """Token ids of one completion per prompt, each up to and including ``end``.
+
+    Prompts that are the same are read once; a repeated prompt costs only its tokens.
+
+    Raises:
+        ValueError: when a prompt and the budget do not fit into the model's context.
+    """
     context = model.config.max_position_embeddings
-    longest = max((len(ids) for ids in encoded), default=0)
+    longest = max(map(len, prompts), default=0)
     if longest + max_new_tokens > context:
         raise ValueError(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit "
             f"into the model's context of {context}: lower MAX_NEW_TOKENS"
         )
-    was_training = model.training
-    model.eval()  # in train mode a checkpointed layer drops its cache
-    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
-    results: dict[int, Sample] = {}
-    try:
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))
+    completions: list[Tokens] = [[] for _ in prompts]
+    with _evaluating(model):
         for first in range(0, len(order), batch_size):
             batch = order[first : first + batch_size]
-            samples = _sample_batch(
-                model,
-                tokenizer,
-                [encoded[i] for i in batch],
-                max_new_tokens,
-                temperature,
+            drawn = _complete_batch(
+                model, [prompts[i] for i in batch], end, pad, max_new_tokens, temperature
             )
-            results.update(zip(batch, samples, strict=True))
-    finally:
-        model.train(was_training)
-    return [results[i] for i in range(len(encoded))]
+            for i, ids in zip(batch, drawn, strict=True):
+                completions[i] = ids
+    return completions
 
 
-def _sample_batch(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    encoded: list[list[int]],
-    max_new_tokens: int,
-    temperature: float,
-) -> list[Sample]:
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
     import torch
 
-    inputs = tokenizer.pad({"input_ids": encoded}, padding_side="left", return_tensors="pt").to(
-        model.device
+    was_training = model.training
+    model.eval()  # in train mode a checkpointed layer drops its cache
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def _complete_batch(
+    model: PreTrainedModel,
+    prompts: list[Tokens],
+    end: int,
+    pad: int,
+    budget: int,
+    temperature: float,
+) -> list[Tokens]:
+    import torch
+
+    places: dict[tuple[int, ...], int] = {}
+    source = [places.setdefault(tuple(ids), len(places)) for ids in prompts]
+    width = max(map(len, places))
+    ids = torch.tensor([[pad] * (width - len(k)) + list(k) for k in places])
+    mask = torch.ones(len(places), width + budget, dtype=torch.long)
+    for row, key in enumerate(places):
+        mask[row, : width - len(key)] = 0
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    cache = _cache(model.config, width + budget)
+    position = (mask[:, :width].cumsum(1) - 1).clamp(min=0)
+    logits = _next_logits(model, ids, mask[:, :width], position, cache)
+
+    rows = torch.tensor(source, device=model.device)  # from unique prompts to completions
+    cache.batch_select_indices(rows)
+    logits, mask, position = logits[rows], mask[rows], position[rows, -1:]
+    live = torch.arange(len(prompts), device=model.device)
+    written = torch.full((len(prompts), budget), end, device=model.device)
+    done = torch.zeros_like(live, dtype=torch.bool)
+    for step in range(budget):
+        token = _draw(logits, temperature)
+        token[done] = end
+        written[live, step] = token
+        done |= token == end
+        running = int((~done).sum())
+        if not running or step == budget - 1:
+            break
+        if running <= 0.8 * len(live):  # dropping costs a copy, so not at every end
+            keep = (~done).nonzero()[:, 0]
+            cache.batch_select_indices(keep)
+            mask, position, live = mask[keep], position[keep], live[keep]
+            token, done = token[keep], done[keep]
+        position = position + 1
+        seen = mask[:, : width + step + 1]
+        logits = _next_logits(model, token[:, None], seen, position, cache)
+    return [row[: row.index(end) + 1] if end in row else row for row in written.tolist()]
+
+
+def _next_logits(
+    model: PreTrainedModel, ids: Any, mask: Any, position: Any, cache: Any
+) -> torch.Tensor:
+    output = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=position,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
     )
-    drawing = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-    if temperature > 0:
-        drawing = {
-            "do_sample": True,
-            "temperature": temperature,
-            "top_k": 0,
-            "top_p": 1.0,
-        }
-    end = tokenizer.eos_token_id
-    with torch.no_grad():
-        output = model.generate(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            max_new_tokens=max_new_tokens,
-            eos_token_id=end,
-            pad_token_id=tokenizer.pad_token_id,
-            use_cache=True,
-            **drawing,
+    return output.logits[:, -1].float()
+
+
+def _draw(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    import torch
+
+    if temperature == 0:
+        return logits.argmax(-1)
+    return torch.multinomial((logits / temperature).softmax(-1), 1)[:, 0]
+
+
+def _cache(config: Any, room: int) -> Any:
+    """A cache that writes in place; transformers' own where layers are of other kinds."""
+    from transformers.cache_utils import Cache, DynamicCache
+
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if kinds != {"full_attention"} or getattr(config, "sliding_window", None):
+        return DynamicCache(config=config)
+    layer = _in_place_layer()
+    return Cache(layers=[layer(room) for _ in range(config.num_hidden_layers)])
+
+
+def _in_place_layer() -> type:
+    from transformers.cache_utils import DynamicLayer
+
+    class InPlaceLayer(DynamicLayer):
+        """Keys and values of one layer, ``[batch, heads, room, head size]``.
+
+        `DynamicLayer` makes a longer copy of all of them for every token. Here memory
+        for the whole completion is set aside once; ``keys`` and ``values`` are views
+        of its filled part.
+        """
+
+        def __init__(self, room: int):
+            super().__init__()
+            self.room, self.filled = room, 0
+
+        def update(self, key_states, value_states, *args, **kwargs):  # noqa: ANN001, ANN202
+            if not self.is_initialized:
+                self.lazy_initialization(key_states, value_states)
+                batch, heads, _, size = key_states.shape
+                self.stores = [key_states.new_empty(batch, heads, self.room, size) for _ in "kv"]
+            start, self.filled = self.filled, self.filled + key_states.shape[-2]
+            for store, new in zip(self.stores, (key_states, value_states), strict=True):
+                store[:, :, start : self.filled] = new
+            self._show()
+            return self.keys, self.values
+
+        def batch_select_indices(self, indices) -> None:  # noqa: ANN001
+            chosen = []
+            for store in self.stores:
+                new = store.new_empty(len(indices), *store.shape[1:])
+                new[:, :, : self.filled] = store[indices, :, : self.filled]
+                chosen.append(new)
+            self.stores = chosen
+            self._show()
+
+        def _show(self) -> None:
+            self.keys, self.values = (s[:, :, : self.filled] for s in self.stores)
+
+    return InPlaceLayer
+
+
+class Rollouts:
+    """A ``rollout_func`` for TRL's GRPOTrainer that draws through `complete`.
+
+    TRL's own path calls ``generate``; the prompts are rendered as it renders them, and
+    completions are drawn at the trainer's temperature from the same distribution.
+
+    Args:
+        max_new_tokens: token budget of a completion.
+        batch_size: completions computed at once.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, batch_size: int = 512
+    ):
+        self.tokenizer = tokenizer
+        self.budget, self.batch_size = max_new_tokens, batch_size
+        self.tokens, self.seconds = 0, 0.0
+
+    def __call__(self, prompts: list[Any], trainer: Any) -> dict[str, Any]:
+        """Draw one completion for each of the conversations in ``prompts``."""
+        began = time.perf_counter()
+        texts = [chat.render(self.tokenizer, prompt, prompt=True) for prompt in prompts]
+        encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        completions = complete(
+            trainer.accelerator.unwrap_model(trainer.model),
+            encoded,
+            end=self.tokenizer.eos_token_id,
+            pad=self.tokenizer.pad_token_id,
+            max_new_tokens=self.budget,
+            temperature=trainer.args.temperature,
+            batch_size=self.batch_size,
         )
-    samples = []
-    for row in output[:, inputs["input_ids"].shape[1] :].tolist():
-        finished = end in row
-        ids = row[: row.index(end)] if finished else row
-        text = tokenizer.decode(ids, skip_special_tokens=True)
-        samples.append(Sample(text, len(ids) + finished, finished))
-    return samples
+        self.tokens += sum(map(len, completions))
+        self.seconds += time.perf_counter() - began
+        # without log-probabilities TRL takes the trained model's own, as for generate
+        return {"prompt_ids": encoded, "completion_ids": completions, "logprobs": None}
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Completion tokens drawn per second so far (0 before the first call)."""
+        return self.tokens / self.seconds if self.seconds else 0.0

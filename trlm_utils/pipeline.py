@@ -1,6 +1,7 @@
 """Run a recipe: papermill executes its notebooks in order, one process each.
 
     python -m trlm_utils.pipeline run nano
+    python -m trlm_utils.pipeline run nano --seed 0,1,2
     python -m trlm_utils.pipeline run nano --seed 1 --set 06_grpo.LEARNING_RATE=2.0e-4
     python -m trlm_utils.pipeline list | doctor | show, report or verify RECIPE
 
@@ -31,6 +32,7 @@ from trlm_utils.doctor import MIN_FREE_MB, examine, free_disk_mb
 from trlm_utils.recipes import Plan, RecipeError, StagePlan
 from trlm_utils.stage import (
     PROJECT_ROOT,
+    STARTED,
     StageError,
     outputs_digest,
     read_json,
@@ -190,7 +192,7 @@ def execute(plan: StagePlan, folder: Path, needs_hub: bool, verbose: bool) -> No
     output = folder / "notebook.ipynb"
     secrets = secret_values()
     try:
-        with environment(kernel_environment(needs_hub)):
+        with environment(kernel_environment(needs_hub) | {STARTED: str(time.time())}):
             papermill.execute_notebook(
                 str(plan.notebook),
                 str(output),
@@ -329,7 +331,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("recipe", help="a recipe's name, or a path to a YAML file")
         default = "full" if name == "verify" else "nano"
         command.add_argument("--scale", default=default)
-        command.add_argument("--seed", type=int, default=0)
+        command.add_argument("--seed", default="0", help="one, or several: 0,1,2")
         command.add_argument("--set", action="append", default=[], metavar="S.NAME=VALUE")
     commands.add_parser("list", help="list the recipes")
     commands.add_parser("doctor", help="look at this machine")
@@ -352,6 +354,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def parse_seeds(text: str) -> list[int]:
+    """``"0,1,2"`` -> ``[0, 1, 2]``.
+
+    Raises:
+        RecipeError: when it is no list of different whole numbers from 0.
+    """
+    parts = text.split(",")
+    if not all(part.strip().isdigit() for part in parts):
+        raise RecipeError(f"--seed {text}: write a whole number, or several as 0,1,2")
+    seeds = [int(part) for part in parts]
+    if len(set(seeds)) < len(seeds):
+        raise RecipeError(f"--seed {text}: a seed is named twice")
+    return seeds
+
+
 def _dispatch(options: argparse.Namespace) -> int:
     if options.command == "list":
         for name, about in recipes.list_recipes().items():
@@ -365,21 +382,24 @@ def _dispatch(options: argparse.Namespace) -> int:
 
         return verify.run(options.recipe, options.scale, options.set)
     name = recipes.find_recipe(options.recipe)
-    folder = run_folder(name.stem, options.scale, options.seed)
-    plan = recipes.load_plan(options.recipe, options.scale, options.seed, options.set, str(folder))
-    if options.command == "show":
-        show(plan)
-        return 0
-    if options.command == "run":
-        with locked(folder):
-            run_plan(
-                plan,
-                folder,
-                start=options.start,
-                only=options.only,
-                force=options.force,
-                verbose=options.verbose,
-            )
+    for seed in parse_seeds(options.seed):
+        folder = run_folder(name.stem, options.scale, seed)
+        plan = recipes.load_plan(options.recipe, options.scale, seed, options.set, str(folder))
+        if options.command == "show":
+            show(plan)
+            return 0
+        if options.command == "run":
+            if options.seed != str(seed):
+                print(f"seed {seed}", flush=True)
+            with locked(folder):
+                run_plan(
+                    plan,
+                    folder,
+                    start=options.start,
+                    only=options.only,
+                    force=options.force,
+                    verbose=options.verbose,
+                )
     base = run_folder(name.stem, options.scale, 0)
     written = report.write(plan, base)
     print(report.ladder_text(read_json(written / "report.json")))

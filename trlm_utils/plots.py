@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DECODING_STYLE = {"greedy": (COLOURS[0], "o", "-"), "sampled": (COLOURS[1], "s", "--")}
 STYLE = {
     "font.size": 13,
@@ -115,6 +116,66 @@ def plot_curves(log: Any, panels: dict[str, Sequence[str]], title: str = "") -> 
                 axis.legend(framealpha=0.85, edgecolor="none", fontsize=10)
         if title:
             figure.suptitle(title)
+    plt.close(figure)
+    return figure
+
+
+def plot_pass_at_k(curves: Any) -> Any:
+    """pass@k over k, one panel per band, one line per stage, 95 % intervals shaded.
+
+    Args:
+        curves: rows with stage, band, k, pass_at_k, low, high.
+    """
+    import matplotlib.pyplot as plt
+
+    bands = list(dict.fromkeys(curves["band"]))
+    with plt.rc_context(STYLE):
+        size = (4.8 * len(bands) + 0.6, 4.6)
+        figure, axes = plt.subplots(1, len(bands), figsize=size, sharey=True, squeeze=False)
+        for axis, band in zip(axes[0], bands, strict=True):
+            part = curves[curves["band"] == band]
+            for colour, marker, (stage, rows) in zip(
+                COLOURS, MARKERS, part.groupby("stage", sort=False), strict=False
+            ):
+                k = rows["k"]
+                axis.plot(
+                    k, 100 * rows["pass_at_k"], color=colour, marker=marker, label=short(stage)
+                )
+                axis.fill_between(
+                    k, 100 * rows["low"], 100 * rows["high"], color=colour, alpha=0.15
+                )
+            axis.set_xscale("log", base=2)
+            axis.set_xticks(sorted(set(part["k"])), [str(k) for k in sorted(set(part["k"]))])
+            axis.set_title(band.replace("_", " "))
+            axis.set_xlabel("k, samples per question")
+        axes[0, 0].set_ylabel("pass@k (%), 95 % interval")
+        axes[0, 0].set_ylim(-2, 102)
+        axes[0, -1].legend(frameon=False, loc="lower right")
+    plt.close(figure)
+    return figure
+
+
+def plot_shares(table: Any, label: str, parts: Sequence[str], axis_label: str) -> Any:
+    """One stacked horizontal bar per row of the table, a piece per named column.
+
+    Args:
+        table: shares in [0, 1].
+    """
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(9, 0.55 * len(table) + 1.9))
+        left = [0.0] * len(table)
+        for colour, part in zip(COLOURS, parts, strict=False):
+            widths = [100 * share for share in table[part]]
+            axis.barh(range(len(table)), widths, left=left, color=colour, label=part)
+            left = [a + b for a, b in zip(left, widths, strict=True)]
+        axis.set_yticks(range(len(table)), [short(name) for name in table[label]])
+        axis.invert_yaxis()
+        axis.set_xlabel(axis_label)
+        axis.legend(
+            frameon=False, fontsize=10, ncols=len(parts), loc="lower left", bbox_to_anchor=(0, 1)
+        )
     plt.close(figure)
     return figure
 

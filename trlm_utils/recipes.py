@@ -30,6 +30,7 @@ from typing import Any
 import yaml
 
 from trlm_utils import data, rewards, training, world
+from trlm_utils.optimizers import OPTIMIZERS
 from trlm_utils.stage import PROJECT_ROOT, StageError, shown
 
 RECIPES = Path(__file__).with_name("recipes")
@@ -169,6 +170,10 @@ def _positive(value: Any) -> bool:
     return math.isfinite(value) and value > 0
 
 
+def _not_negative(value: Any) -> bool:
+    return math.isfinite(value) and value >= 0
+
+
 def _share(value: Any) -> bool:
     return 0 <= value <= 1
 
@@ -185,17 +190,22 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "BATCH_SIZE EPOCHS EVAL_PER_BAND GROUP_SIZE LEARNING_RATE "
             "MAX_LENGTH MAX_NEW_TOKENS MAX_TOKENS MICRO_BATCH PROMPTS_PER_STEP SAMPLES "
             "STAGE1_ROWS STAGE2_ROWS DPO_PROMPTS GRPO_PROMPTS PREFERENCE_ROWS "
-            "ACCUMULATION HIDDEN_SIZE LAYERS VOCAB_SIZE SAVE_STEPS EVAL_BATCH PROBE_PROMPTS"
+            "ACCUMULATION HIDDEN_SIZE LAYERS VOCAB_SIZE SAVE_STEPS EVAL_BATCH PROBE_PROMPTS "
+            "PASS_SAMPLES"
         ).split(),
         (_positive, "must be above 0"),
     ),
     **dict.fromkeys(
         ("TALK_SHARE", "LONG_SHARE", "GRPO_LONG_SHARE"), (_share, "must lie in [0, 1]")
     ),
-    "BASE_PROBLEMS": (lambda v: v >= 0, "must not be negative"),
+    "BASE_PROBLEMS": (_not_negative, "must not be negative"),
     "MAX_STEPS": (_steps, "must be above 0, or -1 for whole epochs"),
     "SOURCE": (lambda v: v in ("nanoworld", "gsm8k", "hub"), "is unknown"),
     "PAIRS": (lambda v: v in ("on_policy", "dataset"), "is on_policy or dataset"),
+    "OPTIMIZER": (lambda v: v in OPTIMIZERS, f"is {' or '.join(OPTIMIZERS)}"),
+    **dict.fromkeys(
+        ("VECTOR_RATE", "MATRIX_RATE", "PASS_QUESTIONS"), (_not_negative, "must not be negative")
+    ),
 }
 
 

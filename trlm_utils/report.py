@@ -12,7 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from trlm_utils import stats
+from trlm_utils import evaluation, stats
 from trlm_utils.stage import (
     package_versions,
     read_json,
@@ -22,6 +22,7 @@ from trlm_utils.stage import (
 )
 
 NEAR_ZERO = 0.05
+SPEEDS = ("training_tokens_per_second", "rollout_tokens_per_second")
 
 
 def seed_folders(base: Path) -> dict[int, Path]:
@@ -40,7 +41,8 @@ def collect(plan: Any, base: Path) -> dict[str, Any]:
         base: folder of the run with seed 0; other seeds lie inside it.
     """
     stages, ladder, comparisons, notes = [], [], [], []
-    seeds = []
+    seeds: list[int] = []
+    places: list[Path] = []
     for seed, folder in seed_folders(base).items():
         found = [_stage_entry(folder / s.stage, seed) for s in plan.stages]
         found = [entry for entry in found if entry]
@@ -53,6 +55,7 @@ def collect(plan: Any, base: Path) -> dict[str, Any]:
                 ladder += read_rows(place / "ladder.jsonl")
                 rows = read_rows(place / "comparisons.jsonl")
                 comparisons += [row | {"seed": seed} for row in rows]
+                places.append(place)
     for entry in stages:
         notes += [f"{entry['stage']}: {n}" for n in entry["metrics"].get("notes", [])]
     return {
@@ -62,7 +65,7 @@ def collect(plan: Any, base: Path) -> dict[str, Any]:
         "environment": package_versions() | _device(stages),
         "stages": stages,
         "ladder": ladder,
-        "comparisons": pooled(comparisons) if len(seeds) > 1 else comparisons,
+        "comparisons": pooled(comparisons, places) if len(places) > 1 else comparisons,
         "notes": list(dict.fromkeys(notes)),
     }
 
@@ -77,6 +80,7 @@ def _stage_entry(folder: Path, seed: int) -> dict[str, Any] | None:
         "stage": folder.name,
         "seed": seed,
         "wall_seconds": manifest["wall_seconds"],
+        "startup_seconds": manifest.get("startup_seconds", 0.0),
         "peak_rss_mb": manifest["peak_rss_mb"],
         "tokens": metrics.get("tokens", 0),
         "metrics": metrics,
@@ -88,25 +92,46 @@ def _device(stages: list[dict[str, Any]]) -> dict[str, str]:
     return {"device": ", ".join(sorted(devices))} if devices else {}
 
 
-def pooled(comparisons: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Differences averaged over seeds; the interval comes from the spread of seeds
-    and questions together (independent runs, so standard errors add in squares)."""
+def pooled(comparisons: list[dict[str, Any]], places: list[Path]) -> list[dict[str, Any]]:
+    """Differences averaged over seeds, with an interval for other seeds and questions.
+
+    All seeds answer the same questions. A question's score is averaged over the seeds
+    before questions are paired (they are the units, not question times seed), and the
+    spread between seeds is added to the error: questions and seeds are two crossed
+    random effects, and their standard errors add in squares.
+
+    Args:
+        comparisons: rows of all seeds (`evaluation.compare`).
+        places: the ``data`` folder of the evaluation, one per seed.
+    """
     groups: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
     for row in comparisons:
         groups[row["from"], row["to"], row["band"], row["decoding"]].append(row)
+    pairs = dict.fromkeys((start, end) for start, end, _, _ in groups)
+    averaged = {name: _averaged(places, name) for name in dict.fromkeys(sum(pairs, ()))}
     result = []
-    for (start, end, band, decoding), rows in groups.items():
-        n = len(rows)
-        mean = sum(r["difference"] for r in rows) / n
-        within = sum(((r["high"] - r["low"]) / (2 * stats.Z)) ** 2 for r in rows) / n**2
-        between = 0.0
-        if n > 1:
+    for start, end in pairs:
+        for row in evaluation.compare(averaged[start], averaged[end], (start, end)):
+            rows = groups[start, end, row["band"], row["decoding"]]
+            n, mean = len(rows), row["difference"]
+            within = (row["high"] - row["low"]) / (2 * stats.Z)
             between = sum((r["difference"] - mean) ** 2 for r in rows) / (n - 1) / n
-        half = stats.Z * max(within, between) ** 0.5
-        row = {"from": start, "to": end, "band": band, "decoding": decoding}
-        row |= {"difference": mean, "low": mean - half, "high": mean + half, "seeds": n}
-        result.append(row)
+            half = stats.Z * (within**2 + between) ** 0.5
+            result.append(row | {"low": mean - half, "high": mean + half, "seeds": n})
     return result
+
+
+def _averaged(places: list[Path], stage: str) -> list[dict[str, Any]]:
+    """A stage's evaluation records with each accuracy averaged over the seeds."""
+    found = [read_rows(place / f"records_{stage}.jsonl") for place in places]
+    scores: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for record in (record for records in found for record in records):
+        scores[record["id"], record["decoding"]].append(record["accuracy"])
+    return [
+        record | {"accuracy": sum(scored) / len(scored)}
+        for record in found[0]
+        for scored in [scores[record["id"], record["decoding"]]]
+    ]
 
 
 def percent(value: float) -> str:
@@ -139,6 +164,17 @@ def plain_statements(content: dict[str, Any]) -> list[str]:
                 "This model does not solve these problems."
             )
     return lines
+
+
+def time_line(content: dict[str, Any]) -> str:
+    """Time of all stages, and the share that went into starting kernels and imports."""
+    wall = sum(s["wall_seconds"] for s in content["stages"])
+    startup = sum(s["startup_seconds"] for s in content["stages"])
+    runs = f" for {len(content['seeds'])} seeds" if len(content["seeds"]) > 1 else ""
+    return (
+        f"All stages: {wall / 60:.1f} minutes{runs}; {startup / max(wall, 1e-9):.0%} of it "
+        "starting kernels and importing."
+    )
 
 
 def ladder_table(content: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -177,7 +213,7 @@ def ladder_text(content: dict[str, Any]) -> str:
                 for decoding, r in found.items()
             ]
             lines.append(f"  {stage:<18} seed {seed}  {'   '.join(parts)}")
-    return "\n".join(lines + [""] + plain_statements(content))
+    return "\n".join([*lines, "", *plain_statements(content), time_line(content)])
 
 
 def write(plan: Any, base: Path) -> Path:
@@ -196,8 +232,10 @@ def _tables(content: dict[str, Any]) -> list[tuple[str, list[str], list[list[str
             s["stage"],
             str(s["seed"]),
             f"{s['wall_seconds']:.0f}",
+            f"{s['startup_seconds']:.0f}",
             f"{s['peak_rss_mb']:.0f}",
             f"{s['tokens']:,}",
+            *(f"{s['metrics'].get(name, 0):,.0f}" for name in SPEEDS),
             str(s["metrics"].get("headline", "")),
         ]
         for s in content["stages"]
@@ -208,7 +246,17 @@ def _tables(content: dict[str, Any]) -> list[tuple[str, list[str], list[list[str
         ("Ladder: accuracy in % [95 % interval], t = % truncated", head, body),
         (
             "Stages",
-            ["stage", "seed", "seconds", "peak MiB", "tokens trained on", "result"],
+            [
+                "stage",
+                "seed",
+                "seconds",
+                "of which start-up",
+                "peak MiB",
+                "tokens",
+                "trained tokens/s",
+                "rollout tokens/s",
+                "result",
+            ],
             stages,
         ),
         ("Environment", ["what", "version"], environment),
@@ -220,6 +268,7 @@ def as_markdown(content: dict[str, Any]) -> str:
     lines = [f"# {content['recipe']} ({content['scale']})", ""]
     lines += [f"Seeds: {', '.join(map(str, content['seeds']))}.", ""]
     lines += [f"**{line}**\n" for line in plain_statements(content)]
+    lines += [time_line(content), ""]
     for title, head, body in _tables(content):
         lines += [
             f"## {title}",
@@ -266,6 +315,7 @@ def as_html(content: dict[str, Any]) -> str:
     parts = [f"<h1>{title}</h1><p>Seeds: {seeds}.</p>", _ladder_svg(content)]
     for line in plain_statements(content):
         parts.append(f'<p class="plain">{html.escape(line)}</p>')
+    parts.append(f"<p>{time_line(content)}</p>")
     for name, head, body in _tables(content):
         rows = [f"<tr>{_cells('th', head)}</tr>"]
         rows += [f"<tr>{_cells('td', row)}</tr>" for row in body]

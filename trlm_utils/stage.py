@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
+STARTED = "TRLM_STAGE_STARTED"  # set by the runner: when it began this stage
 PACKAGES = (
     "torch",
     "transformers",
@@ -138,6 +139,7 @@ class Stage:
     seed: int
     run_dir: Path
     started: float = field(default_factory=time.time)
+    startup_seconds: float = 0.0  # kernel start and imports, where a runner started it
 
     @property
     def folder(self) -> Path:
@@ -215,6 +217,7 @@ class Stage:
             "seed": self.seed,
             "status": "finished",
             "wall_seconds": round(time.time() - self.started, 1),
+            "startup_seconds": round(self.startup_seconds, 1),
             "peak_rss_mb": round(peak_memory_mb(), 1),
             "versions": package_versions(),
             "outputs": outputs_digest(self.folder),
@@ -257,6 +260,8 @@ def open_stage(name: str, recipe: str, seed: int, run_dir: str = "") -> Stage:
     datasets.disable_progress_bars()
     set_seed(seed)
     stage = Stage(name, recipe, seed, Path(run_dir) if run_dir else runs_root() / recipe)
+    if began := os.environ.get(STARTED):
+        stage.startup_seconds = stage.started - float(began)
     try:
         stage.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -85,3 +85,17 @@ def paired_difference(
     centre = sum(padded) / n
     error = math.sqrt(sum((c - centre) ** 2 for c in padded) / (n - 1) / n)
     return mean, max(-1.0, mean - Z * error), min(1.0, mean + Z * error)
+
+
+def pass_at_k(n: int, right: int, k: int) -> float:
+    """Chance that at least one of ``k`` samples is right, from ``right`` of ``n`` drawn.
+
+    The unbiased estimate 1 - C(n - right, k) / C(n, k) of Chen et al. 2021 ("Evaluating
+    Large Language Models Trained on Code").
+
+    Raises:
+        ValueError: unless 1 <= k <= n and 0 <= right <= n.
+    """
+    if not (1 <= k <= n and 0 <= right <= n):
+        raise ValueError(f"pass@{k} cannot be told from {right} of {n} samples")
+    return 1.0 - math.comb(n - right, k) / math.comb(n, k)

@@ -262,6 +262,21 @@ def tokens_seen(log: Any) -> int:
     return int(total)
 
 
+def training_speed(log: Any) -> float:
+    """Tokens trained on per second of training, of this process (0 if it did not train).
+
+    Args:
+        log: the trainer's log; its last row has the run time of the process that ended
+            the training, whose tokens are counted from 0.
+    """
+    if "num_tokens" not in log or "train_runtime" not in log:
+        return 0.0
+    counts, seconds = log["num_tokens"].dropna(), log["train_runtime"].dropna()
+    if counts.empty or seconds.empty or seconds.iloc[-1] <= 0:
+        return 0.0
+    return float(counts.iloc[-1] / seconds.iloc[-1])
+
+
 def cores() -> int:
     """Cores this process may use.
 

@@ -25,11 +25,12 @@ MONTHS = (
 ).split()
 VARIABLES = "abcdefghij"
 MAX_NUMBER = 99  # every number is one token, so nothing may exceed this
-MAX_CHANGE = 9  # the largest number added or taken away in one step
+MAX_CHANGE = 5  # the largest number added or taken away in one step: 1,000 facts to know
 
 FAMILIES = ("story", "expression", "compare", "swap")  # seen in training
 HELD_OUT_FAMILY = "truth"  # never trained on
 TEACHERS = ("careful", "hasty", "rambling", "slipping")
+EASY, CHECK = "This is easy.", "Let me check."  # what the hasty and the rambling say
 
 # Band -> (families, smallest and largest number of steps, other wording?)
 BANDS: dict[str, tuple[tuple[str, ...], int, int, bool]] = {
@@ -173,7 +174,8 @@ def _swap(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[Step]]:
         pair = [holder, rng.choice(others)] if moves else rng.sample(others, 2)
         after = pair[1] if moves else holder
         rng.shuffle(pair)
-        sentence = f"{month} swaps {pair[0]} and {pair[1]}"
+        # The name directly behind the month: copying it then takes one look-up.
+        sentence = f"In {month} {pair[0]} and {pair[1]} swap"
         steps.append(Step(sentence, "swap", " and ".join(pair), holder, after))
         holder = after
     return f"{start} has the ball. {_told(steps)} Who has the ball?", steps
@@ -352,7 +354,7 @@ def _guess(problem: Problem, rng: random.Random) -> str:
 def teach(problem: Problem, teacher: str, seed: int = 0) -> tuple[str, str]:
     """What a teacher of a given quality writes: ``(thought, answer)``.
 
-    careful works through every step; rambling says every step twice; slipping gets
+    careful works through every step; rambling then says all of it again; slipping gets
     one step wrong; hasty calls the problem easy and guesses.
 
     Raises:
@@ -367,11 +369,10 @@ def teach(problem: Problem, teacher: str, seed: int = 0) -> tuple[str, str]:
     if teacher == "careful":
         return careful_trace(problem), problem.answer
     if teacher == "rambling":
-        twice = [f"{step_text(s)} {step_text(s)}" for s in problem.steps]
-        return " ".join(twice), problem.answer
+        return f"{careful_trace(problem)} {CHECK} {careful_trace(problem)}", problem.answer
     if teacher == "slipping":
         return _slipped(problem, rng)
-    return "This is easy.", _guess(problem, rng)
+    return EASY, _guess(problem, rng)
 
 
 def draw_teacher(shares: dict[str, float], key: str) -> str:
@@ -400,11 +401,11 @@ def style_of(thought: str) -> str:
     whether the steps are right (see `steps_right`).
     """
     sentences = [s.strip() for s in thought.split(".") if s.strip()]
-    if not sentences or "easy" in thought:
+    if not sentences or EASY in thought:
         return "hasty"
-    if not all(":" in s for s in sentences):
-        return "other"
-    return "rambling" if len(set(sentences)) < len(sentences) else "careful"
+    if CHECK in thought or len(set(sentences)) < len(sentences):
+        return "rambling"
+    return "careful" if all(":" in s for s in sentences) else "other"
 
 
 def steps_right(problem: Problem, thought: str) -> list[bool]:
@@ -463,7 +464,7 @@ def sample_text(n: int = 2000) -> Iterator[str]:
         families = (*FAMILIES, HELD_OUT_FAMILY)
         problem = make_problem("text", i, families=families, reworded=i % 5 == 0)
         yield problem.question  # the first word has no space before it
-        yield f" {careful_trace(problem)} {answer_text(problem.answer)} This is easy."
+        yield f" {careful_trace(problem)} {answer_text(problem.answer)} {EASY} {CHECK}"
         talk = make_talk("text", i)
         yield talk["question"]
         yield talk["answer"]
