@@ -122,17 +122,24 @@ def test_readme_links_and_figures_exist():
             assert (PROJECT_ROOT / target).exists(), target
 
 
-def test_readme_table_is_that_of_the_committed_ladder():
-    """The numbers shown are the numbers in figures/ladder.csv."""
+def test_readme_table_is_that_of_the_committed_tables():
+    """The numbers shown are the numbers in figures/ladder.csv and figures/rises.csv."""
     import pandas as pd
 
-    ladder = pd.read_csv(PROJECT_ROOT / "figures" / "ladder.csv")
+    ladder, rises = (
+        pd.read_csv(PROJECT_ROOT / "figures" / f"{name}.csv") for name in ("ladder", "rises")
+    )
     text = (PROJECT_ROOT / "README.md").read_text()
     first = ladder[ladder["band"] == ladder["band"].iloc[0]]
-    assert len(first) >= 8
-    for row in first.itertuples():
-        cell = f"{100 * row.accuracy:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
-        assert cell in text, (row.stage, row.decoding)
+    groups = first.groupby(["stage", "decoding"])["accuracy"]
+    assert len(groups) >= 8
+    for name, accuracies in groups:
+        low, high = 100 * accuracies.min(), 100 * accuracies.max()
+        assert f"{100 * accuracies.mean():.1f} [{low:.1f} to {high:.1f}]" in text, name
+    shown = rises[(rises["band"] == first["band"].iloc[0]) & (rises["decoding"] == "sampled")]
+    assert len(shown) >= 4
+    for row in shown.itertuples():
+        assert f"{100 * row.difference:+.1f} [{100 * row.low:+.1f}, {100 * row.high:+.1f}]" in text
 
 
 def test_every_figure_comes_in_three_forms():
@@ -143,9 +150,19 @@ def test_every_figure_comes_in_three_forms():
             assert (notebooks.FIGURES / f"{name}{suffix}").exists(), name + suffix
 
 
+def test_edited_text_keeps_its_outputs():
+    source, executed = read(PATHS[0]), read(PATHS[0])
+    source.cells[0].source = "# Other words"
+    merged = notebooks.merge_outputs(source, executed)
+    assert merged.cells[0].source == "# Other words"
+    assert [c.get("outputs") for c in merged.cells[1:]] == [
+        c.get("outputs") for c in read(PATHS[0]).cells[1:]
+    ]
+
+
 def test_merging_refuses_a_copy_of_another_source():
     source, executed = read(PATHS[0]), read(PATHS[0])
-    executed.cells[0].source = "other"
+    next(c for c in executed.cells if c.cell_type == "code").source = "other"
     with pytest.raises(notebooks.StageError, match="another source"):
         notebooks.merge_outputs(source, executed)
 

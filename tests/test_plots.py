@@ -79,3 +79,23 @@ def test_shares_are_stacked():
     figure = plots.plot_shares(table, "stage", ["careful", "hasty"], "share (%)")
     bars = [(bar.get_x(), bar.get_width()) for bar in figure.axes[0].patches]
     assert bars == [(0.0, 75.0), (75.0, 25.0)]
+
+
+def test_rises_are_drawn_in_points():
+    row = {"to": "06_grpo", "band": "a", "decoding": "greedy"}
+    table = pd.DataFrame([row | {"difference": 0.1, "low": -0.05, "high": 0.2}])
+    figure = plots.plot_rises(table)
+    assert 10.0 in [round(float(line.get_ydata()[0]), 6) for line in figure.axes[0].get_lines()]
+
+
+def test_seeds_are_averaged_and_their_spread_widens_the_interval():
+    rows = [
+        {"stage": "06_grpo", "seed": k, "accuracy": a, "low": a - 0.1, "high": a + 0.1}
+        for k, a in enumerate((0.4, 0.6))
+    ]
+    (both,) = plots.over_seeds(pd.DataFrame(rows)).to_dict("records")
+    spread = plots.stats.Z * 0.1  # of 0.4 and 0.6: standard deviation 0.1414, over root 2
+    assert round(both["accuracy"], 9) == 0.5
+    assert round(both["high"] - 0.5, 9) == round((0.1**2 + spread**2) ** 0.5, 9)
+    (one,) = plots.over_seeds(pd.DataFrame(rows[:1])).to_dict("records")
+    assert (round(one["low"], 9), round(one["high"], 9)) == (0.3, 0.5)

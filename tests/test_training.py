@@ -122,3 +122,24 @@ def test_speed_is_that_of_the_last_process():
     log = pd.DataFrame({"num_tokens": [100.0, 40.0, 90.0], "train_runtime": [None, None, 3.0]})
     assert training.training_speed(log) == 30.0
     assert training.training_speed(log.drop(columns="train_runtime")) == 0.0
+
+
+def test_held_out_accuracy_is_logged_without_drawing_random_numbers(model, tokenizer, monkeypatch):
+    import torch
+    from transformers import TrainerState
+
+    from trlm_utils import chat, generation
+
+    rows = [{"prompt": chat.to_prompt("?"), "answer": str(i)} for i in range(4)]
+    said = [generation.Sample("The answer is 1.", 5, True)] * 4
+    monkeypatch.setattr(generation, "sample", lambda *a, **k: said if k["temperature"] == 0 else 1)
+    callback = training.held_out_accuracy(rows, tokenizer, every=2, max_new_tokens=8)
+    before, state = torch.get_rng_state(), TrainerState()
+    callback.on_train_begin(None, state, None, model=model)
+    for state.global_step in (1, 2, 3):
+        callback.on_step_end(None, state, None, model=model)
+    assert [(e["step"], e["held_out_accuracy"]) for e in state.log_history] == [
+        (0, 1 / 4),
+        (2, 1 / 4),
+    ]
+    assert torch.equal(before, torch.get_rng_state())

@@ -15,7 +15,7 @@ def solve(question: str) -> str:
             start = values[left] if left in values else int(left)
             values[name] = start + int(by) if op == "+" else start - int(by)
         return str(values[re.search(r"What is (\w)\?", question)[1]])
-    if "swaps" in question:
+    if "ball" in question:
         holder = re.match(r"(\w+) has the ball", question)[1]
         for a, b in re.findall(r"In \w+ (\w+) and (\w+) swap", question):
             holder = b if holder == a else a if holder == b else holder

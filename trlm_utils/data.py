@@ -5,6 +5,7 @@ Data sets, all JSON lines, all written by notebook 01:
     base_text     {id, source, prompt, completion}        plain text, no chat
     sft_stage1/2  {id, source, messages}                  conversations
     preferences   {id, source, prompt, chosen, rejected}  message lists
+    check_prompts {id, source, prompt, answer}            to look at a stage while it trains
     dpo_prompts   {id, source, prompt, answer}            to sample own pairs from
     grpo_prompts  {id, source, prompt, answer}            to sample rollouts from
     eval          {id, band, question, answer}            never trained on
@@ -28,8 +29,13 @@ DataSets = dict[str, list[Row]]
 # --- NanoWorld --------------------------------------------------------------------
 
 
-def world_direct(n: int, seed: int, talk_share: float) -> list[Row]:
-    """Stage 1 conversations: problems answered without thinking, and small talk."""
+def world_direct(n: int, seed: int, talk_share: float, max_steps: int = 4) -> list[Row]:
+    """Stage 1 conversations: problems answered without thinking, and small talk.
+
+    Args:
+        talk_share: share of small talk, in [0, 1].
+        max_steps: the most steps a problem has.
+    """
     rng = random.Random(f"direct/{seed}")
     rows = []
     for i in range(n):
@@ -38,7 +44,7 @@ def world_direct(n: int, seed: int, talk_share: float) -> list[Row]:
             messages = chat.to_messages(talk["question"], talk["answer"])
             rows.append(_row(talk["id"], f"nanoworld/{talk['family']}", messages=messages))
             continue
-        problem = world.make_problem("sft_stage1", i, seed=seed)
+        problem = world.make_problem("sft_stage1", i, seed=seed, steps=(1, max_steps))
         reply = world.answer_text(problem.answer)
         messages = chat.to_messages(problem.question, reply)
         rows.append(_row(problem.id, "nanoworld/direct", messages=messages))
@@ -80,9 +86,17 @@ def world_preferences(n: int, seed: int) -> list[Row]:
     return rows
 
 
-def world_prompts(split: str, n: int, seed: int, long_share: float) -> list[Row]:
-    """Prompts with their gold answer, to sample completions from."""
-    problems = world.make_problems(split, n, seed=seed, long_share=long_share)
+CHECK_PROMPTS = 100  # enough to see a curve, few enough to be asked often
+
+
+def world_prompts(
+    split: str, n: int, seed: int, long_share: float, held_out: bool = False
+) -> list[Row]:
+    """Prompts with their gold answer, to sample completions from.
+
+    ``held_out`` takes them from the side of the hash split that nothing trains on.
+    """
+    problems = world.make_problems(split, n, seed=seed, long_share=long_share, held_out=held_out)
     return [
         _row(
             p.id,
@@ -155,6 +169,7 @@ def gsm8k_sets(folder: Path, *, dpo_prompts: int, grpo_prompts: int, seed: int) 
     random.Random(f"gsm8k/{seed}").shuffle(prompts)
     sets["grpo_prompts"] = prompts[:grpo_prompts]
     sets["dpo_prompts"] = prompts[grpo_prompts : grpo_prompts + dpo_prompts]
+    sets["check_prompts"] = sets["dpo_prompts"][:CHECK_PROMPTS]
     sets["preferences"] = list(_gsm8k_preferences(folder / "model_solutions.jsonl"))
     sets["eval"] = [
         {

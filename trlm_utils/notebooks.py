@@ -38,19 +38,22 @@ def source_digest(notebook: Any) -> str:
 def merge_outputs(source: Any, executed: Any) -> Any:
     """The source notebook with the outputs of its executed copy.
 
+    Text may have been edited since; code may not.
+
     Raises:
-        StageError: when the executed copy does not come from this source.
+        StageError: when the code of the executed copy is another.
     """
     ran = [c for c in executed.cells if "injected-parameters" not in c.metadata.get("tags", [])]
-    ours = [(c.cell_type, c.source) for c in source.cells]
-    if [(c.cell_type, c.source) for c in ran] != ours:
+    code = [c for c in ran if c.cell_type == "code"]
+    if [c.source for c in code] != [c.source for c in source.cells if c.cell_type == "code"]:
         raise StageError("the executed copy comes from another source; run the recipe again")
-    count = 0
-    for cell, done in zip(source.cells, ran, strict=True):
+    count, executed_cells = 0, iter(code)
+    for cell in source.cells:
         cell.metadata = {k: v for k, v in cell.metadata.items() if k in KEPT_CELL_METADATA}
         if cell.cell_type != "code":
             continue
         count += 1
+        done = next(executed_cells)
         cell.execution_count = count
         cell.outputs = [clean_output(o, count) for o in done.outputs if _wanted(o)]
     source.metadata = {
@@ -85,6 +88,9 @@ def publish(run: Path) -> list[str]:
         StageError: when the run is not finished, or not of this source.
     """
     import nbformat
+    import pandas as pd
+
+    from trlm_utils import plots
 
     written = []
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
@@ -100,38 +106,63 @@ def publish(run: Path) -> list[str]:
     for figure in sorted(run.glob("*/figures/*")):
         shutil.copy(figure, FIGURES / figure.name)
         written.append(figure.name)
-    write_results(read_json(run / "report.json"))
+    report = read_json(run / "report.json")
+    ladder = pd.DataFrame(report["ladder"])  # of all seeds; the notebook's is of one
+    plots.save_figure(plots.plot_ladder(ladder), FIGURES / "ladder", ladder)
+    rises = pd.DataFrame(report["comparisons"])
+    plots.save_figure(plots.plot_rises(rises), FIGURES / "rises", rises)
+    write_results(report)
     return [*written, README.name]
 
 
 def results_table(report: dict[str, Any]) -> str:
-    """The README's table: per stage greedy and sampled accuracy and time, in Markdown."""
-    rows = {
-        (r["stage"], r["decoding"]): r
-        for r in report["ladder"]
-        if r["band"] == report["ladder"][0]["band"] and r["seed"] == 0
+    """The README's table, in Markdown: accuracy by stage, the rise, and the time.
+
+    Accuracies are means over the seeds with the lowest and highest seed in brackets; a
+    rise has its pooled 95 % interval.
+    """
+    band = report["ladder"][0]["band"]
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in report["ladder"]:
+        if row["band"] == band:
+            found.setdefault((row["stage"], row["decoding"]), []).append(row["accuracy"])
+    rises = {
+        row["to"]: row
+        for row in report["comparisons"]
+        if (row["band"], row["decoding"]) == (band, "sampled")
     }
-    seconds = {s["stage"]: s["wall_seconds"] for s in report["stages"] if s["seed"] == 0}
+    seconds: dict[str, list[float]] = {}
+    for row in report["stages"]:
+        seconds.setdefault(row["stage"], []).append(row["wall_seconds"])
     lines = [
-        "| stage | greedy | sampled (mean of 8) | seconds |",
-        "| --- | --- | --- | --- |",
+        "| stage | greedy | sampled (mean of 8) | rise in sampled, 95 % interval | seconds |",
+        "| --- | --- | --- | --- | --- |",
     ]
-    for stage, seconds_taken in seconds.items():
-        cells = [_cell(rows.get((stage, d))) for d in ("greedy", "sampled")]
-        lines.append(f"| {stage} | {' | '.join(cells)} | {seconds_taken:.0f} |")
-    n = report["ladder"][0]["n"]
-    total = sum(seconds.values()) / 60
+    for stage, taken in seconds.items():
+        cells = [_cell(found.get((stage, d), [])) for d in ("greedy", "sampled")]
+        cells += [_rise(rises.get(stage)), f"{sum(taken) / len(taken):.0f}"]
+        lines.append(f"| {stage} | {' | '.join(cells)} |")
+    n, seeds = report["ladder"][0]["n"], len(report["seeds"])
+    total = sum(map(sum, seconds.values())) / seeds / 60
     lines.append(
-        f"\nAccuracy in % with 95 % interval on `{report['ladder'][0]['band']}`, n = {n} "
-        f"held-out questions, one seed. All stages together: {total:.0f} minutes."
+        f"\nAccuracy in % on `{band}`, n = {n} held-out questions, mean of {seeds} seeds "
+        f"[lowest to highest]. All stages of one seed together: {total:.1f} minutes."
     )
     return "\n".join(lines)
 
 
-def _cell(row: dict[str, Any] | None) -> str:
+def _cell(accuracies: list[float]) -> str:
+    if not accuracies:
+        return ""
+    mean = sum(accuracies) / len(accuracies)
+    return f"{100 * mean:.1f} [{100 * min(accuracies):.1f} to {100 * max(accuracies):.1f}]"
+
+
+def _rise(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
-    return f"{100 * row['accuracy']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    low, high = (f"{100 * row[name]:+.1f}" for name in ("low", "high"))
+    return f"{100 * row['difference']:+.1f} [{low}, {high}]"
 
 
 def write_results(report: dict[str, Any]) -> None:

@@ -43,7 +43,14 @@ from trlm_utils.stage import (
 
 PACKAGE = Path(__file__).parent
 # Modules that run or describe a stage but cannot change what it computes.
-NOT_INPUTS = {"pipeline.py", "report.py", "recipes.py", "doctor.py", "notebooks.py"}
+NOT_INPUTS = {
+    "benchmark.py",
+    "doctor.py",
+    "notebooks.py",
+    "pipeline.py",
+    "recipes.py",
+    "report.py",
+}
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL", re.IGNORECASE)
 
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trlm_utils import stats
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DECODING_STYLE = {"greedy": (COLOURS[0], "o", "-"), "sampled": (COLOURS[1], "s", "--")}
@@ -49,7 +51,7 @@ def plot_ladder(ladder: Any) -> Any:
 
     Args:
         ladder: rows with stage, seed, band, decoding, accuracy, low, high, n. With
-            several seeds each is drawn, slightly apart.
+            several seeds their mean is drawn (`over_seeds`), and each seed as a dot.
     """
     import matplotlib.pyplot as plt
 
@@ -69,29 +71,46 @@ def plot_ladder(ladder: Any) -> Any:
 
 
 def _ladder_panel(axis: Any, rows: Any, stages: Sequence[str]) -> None:
-    seeds = sorted(set(rows["seed"]))
     for decoding, (colour, marker, line) in DECODING_STYLE.items():
-        for k, seed in enumerate(seeds):
-            part = rows[(rows["decoding"] == decoding) & (rows["seed"] == seed)]
-            if part.empty:
-                continue
-            part = part.set_index("stage").reindex(stages).dropna()
-            shift = 0.06 * (k - (len(seeds) - 1) / 2) + (decoding == "sampled") * 0.08
-            x = [stages.index(stage) + shift for stage in part.index]
-            y = 100 * part["accuracy"]
-            error = [y - 100 * part["low"], 100 * part["high"] - y]
-            label = decoding if k == 0 else None
-            axis.errorbar(
-                x,
-                y,
-                error,
-                color=colour,
-                marker=marker,
-                ls=line,
-                capsize=3,
-                label=label,
-            )
+        part = rows[rows["decoding"] == decoding]
+        if part.empty:
+            continue
+        shift = (decoding == "sampled") * 0.1
+        if part["seed"].nunique() > 1:  # each seed as a small dot beside its mean
+            x = [stages.index(stage) + shift - 0.16 for stage in part["stage"]]
+            axis.plot(x, 100 * part["accuracy"], ".", color=colour, ms=4, alpha=0.7)
+        mean = over_seeds(part).set_index("stage").reindex(stages).dropna()
+        x = [stages.index(stage) + shift for stage in mean.index]
+        y = 100 * mean["accuracy"]
+        error = [y - 100 * mean["low"], 100 * mean["high"] - y]
+        axis.errorbar(x, y, error, color=colour, marker=marker, ls=line, capsize=3, label=decoding)
     axis.set_xticks(range(len(stages)), [short(s) for s in stages], rotation=40, ha="right")
+
+
+def over_seeds(rows: Any) -> Any:
+    """Mean accuracy per stage over seeds, with an interval for other seeds and questions.
+
+    The seeds answered the same questions, so the error from the questions is taken not
+    to shrink with more seeds; the spread of the seeds is added in squares. With one
+    seed these are the seed's own intervals.
+
+    Args:
+        rows: stage, seed, accuracy, low, high (one band, one decoding).
+
+    Returns:
+        A frame with stage, accuracy, low, high.
+    """
+    import pandas as pd
+
+    found = []
+    for stage, group in rows.groupby("stage", sort=False):
+        n, mean = len(group), group["accuracy"].mean()
+        spread = stats.Z * group["accuracy"].std() / n**0.5 if n > 1 else 0.0
+        below = ((mean - group["low"].mean()) ** 2 + spread**2) ** 0.5
+        above = ((group["high"].mean() - mean) ** 2 + spread**2) ** 0.5
+        low, high = max(0.0, mean - below), min(1.0, mean + above)
+        found.append({"stage": stage, "accuracy": mean, "low": low, "high": high})
+    return pd.DataFrame(found)
 
 
 def plot_curves(log: Any, panels: dict[str, Sequence[str]], title: str = "") -> Any:
@@ -104,18 +123,55 @@ def plot_curves(log: Any, panels: dict[str, Sequence[str]], title: str = "") -> 
     import matplotlib.pyplot as plt
 
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.8), squeeze=False)
-        for axis, (name, columns) in zip(axes[0], panels.items(), strict=True):
+        across = min(len(panels), 4) if len(panels) != 6 else 3
+        down = -(-len(panels) // across)
+        size = (4.2 * across, 3.8 * down)
+        figure, axes = plt.subplots(down, across, figsize=size, squeeze=False)
+        for axis, (name, columns) in zip(axes.flat, panels.items(), strict=False):
             for colour, column in zip(COLOURS, columns, strict=False):
                 if column in log:
                     part = log[["step", column]].dropna()
-                    axis.plot(part["step"], part[column], color=colour, label=column)
+                    marker = "o" if len(part) < 30 else None
+                    axis.plot(part["step"], part[column], color=colour, marker=marker, label=column)
             axis.set_title(name)
             axis.set_xlabel("step")
             if len(columns) > 1:
                 axis.legend(framealpha=0.85, edgecolor="none", fontsize=10)
         if title:
             figure.suptitle(title)
+    plt.close(figure)
+    return figure
+
+
+def plot_rises(comparisons: Any) -> Any:
+    """Change in accuracy from each stage to the next, one panel per band, 95 % intervals.
+
+    Args:
+        comparisons: rows with to, band, decoding, difference, low, high.
+    """
+    import matplotlib.pyplot as plt
+
+    bands = list(dict.fromkeys(comparisons["band"]))
+    stages = list(dict.fromkeys(comparisons["to"]))
+    with plt.rc_context(STYLE):
+        width = max(6.0, 3.2 * len(bands))
+        figure, axes = plt.subplots(1, len(bands), figsize=(width, 4.2), sharey=True, squeeze=False)
+        for axis, band in zip(axes[0], bands, strict=True):
+            for decoding, (colour, marker, _) in DECODING_STYLE.items():
+                part = comparisons[
+                    (comparisons["band"] == band) & (comparisons["decoding"] == decoding)
+                ]
+                x = [stages.index(stage) + 0.16 * (decoding == "sampled") for stage in part["to"]]
+                y = 100 * part["difference"]
+                error = [y - 100 * part["low"], 100 * part["high"] - y]
+                axis.errorbar(
+                    x, y, error, color=colour, marker=marker, ls="", capsize=3, label=decoding
+                )
+            axis.axhline(0, color="black", lw=1)
+            axis.set_title(band.replace("_", " "))
+            axis.set_xticks(range(len(stages)), map(short, stages), rotation=40, ha="right")
+        axes[0, 0].set_ylabel("change from the stage before\n(points), 95 % interval")
+        axes[0, -1].legend(frameon=False, loc="upper right")
     plt.close(figure)
     return figure
 

@@ -191,7 +191,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "MAX_LENGTH MAX_NEW_TOKENS MAX_TOKENS MICRO_BATCH PROMPTS_PER_STEP SAMPLES "
             "STAGE1_ROWS STAGE2_ROWS DPO_PROMPTS GRPO_PROMPTS PREFERENCE_ROWS "
             "ACCUMULATION HIDDEN_SIZE LAYERS VOCAB_SIZE SAVE_STEPS EVAL_BATCH PROBE_PROMPTS "
-            "PASS_SAMPLES"
+            "PASS_SAMPLES DIRECT_STEPS LOOK_EVERY"
         ).split(),
         (_positive, "must be above 0"),
     ),

@@ -242,6 +242,16 @@ def _tables(content: dict[str, Any]) -> list[tuple[str, list[str], list[list[str
     ]
     environment = [[k, v] for k, v in content["environment"].items()]
     head, body = ladder_table(content)
+    replies = [
+        [
+            *(str(row[name]) for name in ("stage", "seed", "band", "decoding", "n")),
+            percent(row["accuracy"]),
+            f"{row['tokens']:.0f}",
+            percent(row["truncated"]),
+            percent(row["well_formed"]),
+        ]
+        for row in content["ladder"]
+    ]
     return [
         ("Ladder: accuracy in % [95 % interval], t = % truncated", head, body),
         (
@@ -258,6 +268,21 @@ def _tables(content: dict[str, Any]) -> list[tuple[str, list[str], list[list[str
                 "result",
             ],
             stages,
+        ),
+        (
+            "Replies: mean length, and shares in %",
+            [
+                "stage",
+                "seed",
+                "band",
+                "decoding",
+                "questions",
+                "right",
+                "tokens",
+                "truncated",
+                "well-formed",
+            ],
+            replies,
         ),
         ("Environment", ["what", "version"], environment),
     ]

@@ -205,6 +205,47 @@ def step_line(names: Sequence[str], every: int = 1) -> Any:
     return StepLine()
 
 
+def held_out_accuracy(
+    rows: Sequence[dict[str, Any]], tokenizer: Any, every: int, max_new_tokens: int
+) -> Any:
+    """A callback that answers prompts greedily now and then and logs the share right.
+
+    It writes ``held_out_accuracy`` into the trainer's log before the first step and
+    every ``every`` steps. It draws no random numbers, so training is not changed.
+
+    Args:
+        rows: prompts with gold answers that the trainer does not train on.
+        every: optimizer steps between two looks.
+    """
+    from transformers import TrainerCallback
+
+    from trlm_utils import answers, chat, generation
+
+    prompts = [chat.render(tokenizer, row["prompt"], prompt=True) for row in rows]
+
+    class HeldOutAccuracy(TrainerCallback):
+        def look(self, state, model):  # noqa: ANN001
+            replies = generation.sample(
+                model, tokenizer, prompts, max_new_tokens=max_new_tokens, temperature=0.0
+            )
+            right = [
+                bool(answers.grade(reply.text, row["answer"]))
+                for reply, row in zip(replies, rows, strict=True)
+            ]
+            entry = {"held_out_accuracy": sum(right) / len(right), "step": state.global_step}
+            state.log_history.append(entry)
+
+        def on_train_begin(self, args, state, control, model=None, **kwargs):  # noqa: ANN001
+            if rows and state.global_step == 0:
+                self.look(state, model)
+
+        def on_step_end(self, args, state, control, model=None, **kwargs):  # noqa: ANN001
+            if rows and state.global_step % every == 0:
+                self.look(state, model)
+
+    return HeldOutAccuracy()
+
+
 def quiet(trainer: Any, names: Sequence[str], every: int = 1) -> Any:
     """Replace the trainer's printing and tables by `step_line`; returns the trainer."""
     from transformers import PrinterCallback, ProgressCallback
