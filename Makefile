@@ -18,7 +18,7 @@ endif
 BASE_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help course test test-fast smoke lint notebooks verify doctor lab clean
+.PHONY: help course test test-fast smoke lint notebooks verify benchmark doctor lab clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,11 @@ notebooks: $(READY) ## put the outputs of the last nano run into the committed n
 
 verify: $(READY) ## build the trlm recipe at full scale on tiny stand-ins
 	$(PY) -m trlm_utils.pipeline verify trlm
+
+benchmark: $(READY) ## time rollouts, answers and training against the obvious ways (ARGS='--math FOLDER')
+	$(PY) -m trlm_utils.benchmark rollouts
+	$(PY) -m trlm_utils.benchmark answers $(ARGS)
+	$(PY) -m trlm_utils.benchmark training
 
 doctor: $(READY) ## look at this machine
 	$(PY) -m trlm_utils.pipeline doctor

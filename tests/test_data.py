@@ -173,3 +173,10 @@ def test_gsm8k_model_solutions_contaminate_731_test_questions(real_data):
     kept, left_out = data.leave_out(sets["eval"], found)
     assert len(sets["preferences"]) == len(found["preferences"]) == 731
     assert (left_out, len(kept)) == (731, 588)
+
+
+def test_prompts_that_are_only_looked_at_do_not_contaminate():
+    question = {"id": "e1", "question": "What is 2 and 2?", "answer": "4", "band": "a"}
+    asked = {"id": "c1", "prompt": [{"role": "user", "content": "What is 2 and 2?"}]}
+    sets = {"check_prompts": [asked], "grpo_prompts": [asked], "eval": [question]}
+    assert data.contaminated(sets, [question]) == {"grpo_prompts": {"e1"}}

@@ -331,6 +331,9 @@ def normal_form(text: str) -> str:
     return " ".join(re.findall(r"\w+|[-+*/=]", text.casefold()))
 
 
+NOT_TRAINED_ON = ("eval", "check_prompts")
+
+
 def contaminated(sets: DataSets, questions: Sequence[Row]) -> dict[str, set[str]]:
     """Evaluation questions that also stand in training data.
 
@@ -341,7 +344,7 @@ def contaminated(sets: DataSets, questions: Sequence[Row]) -> dict[str, set[str]
     held_out = {normal_form(question_of(row)): row["id"] for row in questions}
     found: dict[str, set[str]] = {}
     for name, rows in sets.items():
-        if name == "eval":
+        if name in NOT_TRAINED_ON:
             continue
         trained = {normal_form(question_of(row)) for row in rows}
         found[name] = {held_out[q] for q in trained if q in held_out}

@@ -1,0 +1,340 @@
+"""Measure what the course's own code gains over the obvious way, on this machine.
+
+    python -m trlm_utils.benchmark rollouts [--run runs/nano] [--repeats 5]
+    python -m trlm_utils.benchmark answers [--math FOLDER]
+    python -m trlm_utils.benchmark training [--seed 0]
+
+``rollouts``: completion tokens per second of `generation.complete` against
+transformers' ``generate`` at its best batch size, same model, prompts and budget.
+``answers``: answers checked per second by `answers.grade` against calling math-verify
+on each, with the verdicts that differ.
+``training``: seconds until 80 % of fresh `in_distribution` problems are solved, sampled,
+from random weights, for three sets of settings on the same model and data.
+
+In the first two the sides take turns, so that a machine that slows down slows both; every ratio is
+printed as median [lowest, highest]. Nothing here is a test: it times things.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from trlm_utils.stage import StageError, runs_root
+
+BATCHES = (64, 128, 256, 512)  # tried for plain generate
+
+
+def rate(work: Callable[[], int]) -> float:
+    """Units of work per second of one call; ``work`` returns how many it did."""
+    began = time.perf_counter()
+    done = work()
+    return done / (time.perf_counter() - began)
+
+
+def compare(sides: dict[str, Callable[[], int]], repeats: int) -> dict[str, list[float]]:
+    """Rates of several sides that take turns, after one uncounted turn each."""
+    for work in sides.values():
+        work()
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, work in sides.items():
+            rates[name].append(rate(work))
+    return rates
+
+
+def line(name: str, values: Sequence[float], unit: str = "") -> str:
+    """``name  median [lowest, highest] unit``."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{name:<34} {middle:12,.1f} [{low:,.1f}, {high:,.1f}] {unit}"
+
+
+# --- rollouts ---------------------------------------------------------------------
+
+
+def plain_generate(
+    model: Any, tokenizer: Any, prompts: Sequence[list[int]], budget: int, batch: int
+) -> int:
+    """Sample with transformers' ``generate``; returns the number of completion tokens."""
+    import torch
+
+    end, pad, total = tokenizer.eos_token_id, tokenizer.pad_token_id, 0
+    ordered = sorted(prompts, key=len)
+    for first in range(0, len(ordered), batch):
+        inputs = tokenizer.pad(
+            {"input_ids": ordered[first : first + batch]}, padding_side="left", return_tensors="pt"
+        )
+        with torch.no_grad():
+            output = model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                max_new_tokens=budget,
+                do_sample=True,
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+                eos_token_id=end,
+                pad_token_id=pad,
+            )
+        for row in output[:, inputs["input_ids"].shape[1] :].tolist():
+            total += row.index(end) + 1 if end in row else len(row)
+    return total
+
+
+def rollouts(run: Path, repeats: int, groups: int = 64, size: int = 8, budget: int = 160) -> None:
+    """Print tokens per second of both ways of sampling, and their ratio."""
+    from trlm_utils import chat, generation, models, training, world
+
+    training.limit_threads()
+    model, tokenizer = models.load_model(run / "04_dpo" / "model")
+    model.eval()
+    problems = world.make_problems("benchmark", groups, long_share=0.5)
+    texts = [chat.render(tokenizer, chat.to_prompt(p.question), prompt=True) for p in problems]
+    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    prompts = [ids for ids in encoded for _ in range(size)]
+    ids = {"end": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
+
+    def ours() -> int:
+        drawn = generation.complete(model, prompts, max_new_tokens=budget, **ids)
+        return sum(map(len, drawn))
+
+    def generate(batch: int) -> Callable[[], int]:
+        return lambda: plain_generate(model, tokenizer, prompts, budget, batch)
+
+    sides = {f"generate, batch {batch}": generate(batch) for batch in BATCHES}
+    rates = compare({"generation.complete": ours} | sides, repeats)
+    print(f"{len(prompts)} completions of {groups} prompts, budget {budget}, {repeats} turns")
+    for name, values in rates.items():
+        print(line(name, values, "completion tokens/s"))
+    best = max(sides, key=lambda name: statistics.median(rates[name]))
+    ratios = [a / b for a, b in zip(rates["generation.complete"], rates[best], strict=True)]
+    print(line(f"times {best}", ratios))
+
+
+# --- answers ----------------------------------------------------------------------
+
+
+def math_verify_alone(reply: str, gold: str) -> bool:
+    """The obvious way: math-verify on the whole reply, gold first."""
+    from math_verify import parse, verify
+
+    return bool(verify(parse(f"${gold}$"), parse(reply)))
+
+
+def answer_pairs(folder: Path | None) -> dict[str, list[tuple[str, str]]]:
+    """(reply, gold) pairs: whole numbers, and the answers of MATH-500 where given."""
+    draw = random.Random(0)
+    numbers = []
+    for _ in range(2000):
+        gold = draw.randint(-999, 99_999)
+        said = gold if draw.random() < 0.5 else gold + draw.choice([-10, -1, 1, 100])
+        numbers.append((f"The answer is ${said}$.", str(gold)))
+    pairs = {"whole numbers": numbers}
+    if folder:
+        golds = [row["answer"] for row in json.loads((folder / "test.json").read_text())]
+        said = zip(golds, golds[1:] + golds[:1], strict=True)
+        pairs["MATH-500"] = [
+            (rf"The answer is $\boxed{{{answer}}}$.", gold)
+            for gold, other in said
+            for answer in (gold, other)
+        ]
+    return pairs
+
+
+def check_answers(folder: Path | None, repeats: int) -> None:
+    """Print answers per second of both checkers, their ratio and their agreement."""
+    from trlm_utils import answers
+
+    for name, pairs in answer_pairs(folder).items():
+
+        def ours(pairs: list[tuple[str, str]] = pairs) -> int:
+            answers._equal_by_math_verify.cache_clear()  # each turn from nothing
+            for reply, gold in pairs:
+                answers.grade(reply, gold)
+            return len(pairs)
+
+        def theirs(pairs: list[tuple[str, str]] = pairs) -> int:
+            for reply, gold in pairs:
+                math_verify_alone(reply, gold)
+            return len(pairs)
+
+        rates = compare({"answers.grade": ours, "math-verify on each": theirs}, repeats)
+        print(f"{name}: {len(pairs)} replies, {repeats} turns")
+        for side, values in rates.items():
+            print(line(side, values, "answers/s"))
+        print(line("times", [a / b for a, b in zip(*rates.values(), strict=True)]))
+        differ = [
+            (reply, gold)
+            for reply, gold in pairs
+            if bool(answers.grade(reply, gold)) != math_verify_alone(reply, gold)
+        ]
+        print(f"verdicts that differ: {len(differ)}")
+        for reply, gold in differ[:20]:
+            ours_says = answers.grade(reply, gold)
+            print(f"    {reply!r} for {gold!r}: ours {ours_says}, math-verify {not ours_says}")
+
+
+# --- training ---------------------------------------------------------------------
+
+TARGET, ROWS, LOOKS = 0.80, 48_000, 20
+RATE = 5.0e-3  # AdamW's rate for all three: published ones are for models 1,000 times larger
+
+
+def training_settings() -> dict[str, dict[str, Any]]:
+    """What differs between the three; ``matrix_rate`` stands for Muon."""
+    return {
+        "this course": {
+            "per_device_train_batch_size": 32,
+            "assistant_only_loss": True,
+            "gradient_checkpointing": False,
+            "lr_scheduler_type": "cosine",
+            "warmup_steps": 0.05,
+            "matrix_rate": 0.015,
+        },
+        # batch 8, linear decay, loss on all tokens, checkpointing: as SFTConfig has them
+        "TRL's defaults": {},
+        "trlm's settings": {
+            "per_device_train_batch_size": 32,
+            "gradient_checkpointing": True,
+            "lr_scheduler_type": "cosine",
+            "warmup_steps": 0.1,
+            "weight_decay": 0.01,
+            "neftune_noise_alpha": 0.01,
+        },
+    }
+
+
+def stop_at_target(model: Any, tokenizer: Any, problems: Sequence[Any], every: int) -> Any:
+    """A callback that stops training once the target is met; times training alone."""
+    from transformers import TrainerCallback
+
+    from trlm_utils import answers, chat, generation
+
+    prompts = [chat.render(tokenizer, chat.to_prompt(p.question), prompt=True) for p in problems]
+
+    class StopAtTarget(TrainerCallback):
+        began, looking, reached, accuracy = 0.0, 0.0, False, 0.0
+
+        @property
+        def seconds(self) -> float:
+            return time.perf_counter() - self.began - self.looking
+
+        def on_train_begin(self, args, state, control, **kwargs):  # noqa: ANN001
+            self.began = time.perf_counter()
+
+        def on_step_end(self, args, state, control, **kwargs):  # noqa: ANN001
+            if state.global_step % every:
+                return
+            start = time.perf_counter()
+            drawn = generation.sample(model, tokenizer, prompts, max_new_tokens=120)
+            right = [
+                bool(answers.grade(d.text, p.answer)) for d, p in zip(drawn, problems, strict=True)
+            ]
+            self.accuracy = sum(right) / len(right)
+            self.reached = self.accuracy >= TARGET
+            control.should_training_stop |= self.reached
+            self.looking += time.perf_counter() - start
+
+    return StopAtTarget()
+
+
+def time_to_target(settings: dict[str, Any], seed: int, folder: Path) -> tuple[bool, float, float]:
+    """Train until the target or the end of the data.
+
+    Returns:
+        Whether the target was reached, seconds of training, and the last accuracy.
+    """
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    from trlm_utils import data, models, optimizers, training, world
+
+    settings = dict(settings)
+    matrix_rate = settings.pop("matrix_rate", 0.0)
+    tokenizer = models.build_tokenizer(world.sample_text())
+    model = models.build_model(tokenizer, seed=seed)
+    rows = data.world_thinking(ROWS, seed, {"careful": 1.0}, 0.08)
+    config = SFTConfig(
+        output_dir=str(folder),
+        **{"learning_rate": RATE, "max_length": 256, "seed": seed, "bf16": False} | settings,
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        logging_steps=1000,
+        disable_tqdm=True,
+    )
+    optimizer = optimizers.muon(model, RATE, matrix_rate) if matrix_rate else None
+    trainer = SFTTrainer(
+        model,
+        args=config,
+        train_dataset=Dataset.from_list([{"messages": row["messages"]} for row in rows]),
+        processing_class=tokenizer,
+        optimizers=(optimizer, None),
+    )
+    every = ROWS // config.per_device_train_batch_size // LOOKS
+    problems = world.make_problems("benchmark", 200, held_out=True)
+    stop = stop_at_target(model, tokenizer, problems, every)
+    training.quiet(trainer, []).add_callback(stop)
+    trainer.train()
+    return stop.reached, stop.seconds, stop.accuracy
+
+
+def training_times(seed: int) -> None:
+    """Print the time to the target for each set of settings, and its ratio to ours."""
+    import tempfile
+
+    from trlm_utils import training
+
+    training.limit_threads()
+    ours = 0.0
+    print(f"seconds until {TARGET:.0%} sampled, at most {ROWS:,} problems, seed {seed}")
+    for name, settings in training_settings().items():
+        with tempfile.TemporaryDirectory() as folder:
+            reached, seconds, accuracy = time_to_target(settings, seed, Path(folder))
+        ours = ours or seconds
+        if reached:
+            print(f"{name:<18} {seconds:6.0f} s  ({seconds / ours:.1f} times)", flush=True)
+        else:
+            print(
+                f"{name:<18} not in {seconds:.0f} s (more than {seconds / ours:.1f} times); "
+                f"{accuracy:.0%} at the end",
+                flush=True,
+            )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one benchmark; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m trlm_utils.benchmark")
+    parser.add_argument("what", choices=["rollouts", "answers", "training"])
+    parser.add_argument("--run", type=Path, default=None, help="a finished run (rollouts)")
+    parser.add_argument("--math", type=Path, default=None, help="folder with MATH-500's test.json")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0, help="(training)")
+    options = parser.parse_args(arguments)
+    try:
+        if options.what == "rollouts":
+            run = options.run or runs_root() / "nano"
+            if not (run / "04_dpo" / "manifest.json").is_file():
+                raise StageError(f"{run} holds no finished 04_dpo: run `make course` first")
+            rollouts(run, options.repeats)
+        elif options.what == "training":
+            training_times(options.seed)
+        else:
+            if options.math and not (options.math / "test.json").is_file():
+                raise StageError(f"{options.math} holds no test.json")
+            check_answers(options.math, options.repeats)
+    except (StageError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
