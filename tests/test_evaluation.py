@@ -126,3 +126,22 @@ def test_pass_curve_averages_over_questions():
     rows = evaluation.pass_curve(counts, "06_grpo")
     assert [(r["k"], r["pass_at_k"]) for r in rows] == [(1, 1 / 8), (2, 1 / 4), (4, 1 / 2)]
     assert all(r["stage"] == "06_grpo" and r["n"] == 2 for r in rows)
+
+
+def test_accuracy_by_steps_takes_greedy_answers_of_bands_told_alike():
+    questions = [{"id": i, "difficulty": d} for i, d in enumerate((1, 3, 3, 3, None))]
+    records = [
+        {"id": i, "band": band, "decoding": decoding, "accuracy": score}
+        for i, band, decoding, score in (
+            (0, "in_distribution", "greedy", 1.0),
+            (1, "in_distribution", "greedy", 1.0),
+            (1, "in_distribution", "sampled", 0.0),  # not greedy
+            (2, "longer", "greedy", 0.0),
+            (3, "new_phrasing", "greedy", 0.0),  # differs in more than length
+            (4, "longer", "greedy", 0.0),  # length not known
+        )
+    ]
+    rows = evaluation.by_steps(records, questions, "s", 7)
+    found = [(r["steps"], r["accuracy"], r["n"]) for r in rows]
+    assert found == [(1, 1.0, 1), (3, 0.5, 2)]
+    assert {(r["stage"], r["seed"]) for r in rows} == {("s", 7)}

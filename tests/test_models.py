@@ -101,3 +101,21 @@ def test_a_tokenizer_without_chat_tokens_is_refused(tokenizer):
     bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE({"a": 0}, [])))
     with pytest.raises(ValueError, match="im_start"):
         models.prepare_tokenizer(bare)
+
+
+def test_adapters_change_nothing_at_first_and_merge_into_the_weights(model):
+    ids = torch.tensor([[5, 6, 7]])
+    plain = model(ids).logits.detach()
+    adapted = models.add_lora(model, rank=2)
+    assert torch.equal(adapted(ids).logits, plain)
+    trained = [name for name, p in adapted.named_parameters() if p.requires_grad]
+    assert trained and all("lora_" in name for name in trained)
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.01)
+    changed = adapted(ids).logits.detach()
+    assert not torch.allclose(changed, plain, atol=1e-4)
+    merged = models.merge_lora(adapted)
+    assert torch.allclose(merged(ids).logits, changed, atol=1e-5)
+    assert not any("lora" in name for name, _ in merged.named_parameters())

@@ -85,7 +85,8 @@ def test_rises_are_drawn_in_points():
     row = {"to": "06_grpo", "band": "a", "decoding": "greedy"}
     table = pd.DataFrame([row | {"difference": 0.1, "low": -0.05, "high": 0.2}])
     figure = plots.plot_rises(table)
-    assert 10.0 in [round(float(line.get_ydata()[0]), 6) for line in figure.axes[0].get_lines()]
+    drawn = [y for line in figure.axes[0].get_lines() for y in line.get_ydata()]
+    assert 10.0 in [round(float(y), 6) for y in drawn]
 
 
 def test_seeds_are_averaged_and_their_spread_widens_the_interval():
@@ -99,3 +100,30 @@ def test_seeds_are_averaged_and_their_spread_widens_the_interval():
     assert round(both["high"] - 0.5, 9) == round((0.1**2 + spread**2) ** 0.5, 9)
     (one,) = plots.over_seeds(pd.DataFrame(rows[:1])).to_dict("records")
     assert (round(one["low"], 9), round(one["high"], 9)) == (0.3, 0.5)
+
+
+def test_accuracy_by_steps_has_a_line_per_stage_at_its_mean():
+    rows = [
+        {"stage": s, "seed": k, "steps": n, "accuracy": a, "low": a - 0.1, "high": a + 0.1}
+        for s, a in (("03_sft_stage2", 0.4), ("06_grpo", 0.8))
+        for k in (0, 1)
+        for n in (1, 2, 3)
+    ]
+    axis = plots.plot_by_steps(pd.DataFrame(rows)).axes[0]
+    drawn = [list(c.lines[0].get_ydata()) for c in axis.containers]
+    assert [[round(y, 6) for y in ys] for ys in drawn] == [[40.0] * 3, [80.0] * 3]
+
+
+def test_ablations_have_a_panel_per_group_and_the_reference_marked():
+    rows = [
+        {"group": g, "arm": arm, "reference": arm == "a", "band": "b", "decoding": "sampled"}
+        | {"accuracy": x, "low": x - 0.1, "high": x + 0.1}
+        for g in ("first", "second")
+        for arm, x in (("a", 0.5), ("c", 0.7))
+    ]
+    figure = plots.plot_ablations(pd.DataFrame(rows))
+    assert [axis.get_title() for axis in figure.axes if axis.get_visible()] == ["first", "second"]
+    axis = figure.axes[0]
+    assert [round(x, 6) for x in axis.containers[0].lines[0].get_xdata()] == [50.0, 70.0]
+    dotted = [line for line in axis.get_lines() if line.get_linestyle() == ":"]
+    assert [round(line.get_xdata()[0], 6) for line in dotted] == [50.0]

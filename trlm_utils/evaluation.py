@@ -22,6 +22,7 @@ from trlm_utils.models import END
 
 TASKS = Path(__file__).with_name("tasks")
 DECODINGS = ("greedy", "sampled")
+BANDS_BY_LENGTH = ("in_distribution", "longer", "longest")  # told alike, of other lengths
 Record = dict[str, Any]
 
 
@@ -226,6 +227,33 @@ def ladder_rows(records: Sequence[Record], stage: str, seed: int) -> list[Record
         for name in ("truncated", "well_formed", "tokens"):
             row[name] = sum(r[name] for r in group) / len(group)
         rows.append(row)
+    return rows
+
+
+def by_steps(
+    records: Sequence[Record], questions: Sequence[Record], stage: str, seed: int
+) -> list[Record]:
+    """Greedy accuracy by number of steps, in the bands that differ in nothing else.
+
+    Args:
+        records: see `evaluate`.
+        questions: rows with id and, where it is known, difficulty (the steps of a
+            NanoWorld problem). Questions without are left out.
+
+    Returns:
+        Rows with stage, seed, steps, accuracy, low, high, n; none without difficulties.
+    """
+    steps = {row["id"]: row.get("difficulty") for row in questions}
+    groups: dict[int, list[float]] = defaultdict(list)
+    for record in records:
+        known = steps.get(record["id"])
+        if known and record["decoding"] == "greedy" and record["band"] in BANDS_BY_LENGTH:
+            groups[known].append(record["accuracy"])
+    rows = []
+    for number, scores in sorted(groups.items()):
+        mean, low, high = stats.mean_interval(scores, 1)
+        row = {"stage": stage, "seed": seed, "steps": number, "accuracy": mean}
+        rows.append(row | {"low": low, "high": high, "n": len(scores)})
     return rows
 
 

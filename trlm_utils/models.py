@@ -162,6 +162,25 @@ def load_base(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return model, tokenizer
 
 
+def add_lora(model: PreTrainedModel, rank: int, seed: int = 0) -> PreTrainedModel:
+    """The model with low-rank adapters on every linear layer; only they are trained.
+
+    A weight W becomes W + (32 / rank) B A, with B zero at the start (Hu et al. 2021).
+    The fixed 32 makes the best learning rate nearly the same for all ranks.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    config = LoraConfig(r=rank, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    return get_peft_model(model, config)
+
+
+def merge_lora(model: PreTrainedModel) -> PreTrainedModel:
+    """A model with adapters as a plain one: the adapters added into the weights."""
+    return model.merge_and_unload()
+
+
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write model and tokenizer beside ``folder`` and move them there when complete."""
     partial = folder.with_name(folder.name + ".partial")

@@ -22,6 +22,7 @@ NOTEBOOKS = PROJECT_ROOT / "notebooks"
 FIGURES = PROJECT_ROOT / "figures"
 README = PROJECT_ROOT / "README.md"
 MAX_KB = 300
+MANNERS = ("careful", "rambling", "hasty", "other", "none")  # as in notebook 07
 MARKS = ("<!-- results: written by `make notebooks` -->", "<!-- end of results -->")
 # Metadata of a reader's machine or of a run, as against metadata of the notebook.
 KEPT_CELL_METADATA = ("tags", "jupyter")
@@ -88,7 +89,6 @@ def publish(run: Path) -> list[str]:
         StageError: when the run is not finished, or not of this source.
     """
     import nbformat
-    import pandas as pd
 
     from trlm_utils import plots
 
@@ -107,12 +107,35 @@ def publish(run: Path) -> list[str]:
         shutil.copy(figure, FIGURES / figure.name)
         written.append(figure.name)
     report = read_json(run / "report.json")
-    ladder = pd.DataFrame(report["ladder"])  # of all seeds; the notebook's is of one
-    plots.save_figure(plots.plot_ladder(ladder), FIGURES / "ladder", ladder)
-    rises = pd.DataFrame(report["comparisons"])
-    plots.save_figure(plots.plot_rises(rises), FIGURES / "rises", rises)
+    for name, figure, table in seed_figures(report):
+        plots.save_figure(figure, FIGURES / name, table)
     write_results(report)
     return [*written, README.name]
+
+
+def seed_figures(report: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Name, figure and table of what is drawn from all seeds; notebooks show one."""
+    import pandas as pd
+
+    from trlm_utils import plots
+
+    ladder = pd.DataFrame(report["ladder"])
+    rises = pd.DataFrame(report["comparisons"])
+    drawn = [
+        ("ladder", plots.plot_ladder(ladder), ladder),
+        ("rises", plots.plot_rises(rises), rises),
+    ]
+    if report["by_steps"]:
+        steps = pd.DataFrame(report["by_steps"])
+        drawn.append(("by_steps", plots.plot_by_steps(steps), steps))
+    if report["pass_at_k"]:
+        curves = pd.DataFrame(report["pass_at_k"])
+        drawn.append(("pass_at_k", plots.plot_pass_at_k(curves), curves))
+    styles = pd.DataFrame(report["styles"])
+    mean = styles.groupby("stage", sort=False).mean().reset_index().fillna(0.0)
+    manners = [name for name in MANNERS if name in mean]
+    figure = plots.plot_shares(mean, "stage", manners, "share of sampled replies (%)")
+    return [*drawn, ("styles", figure, styles)]
 
 
 def results_table(report: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trlm_utils import recipes, report
+from trlm_utils import ablations, recipes, report
 from trlm_utils.doctor import MIN_FREE_MB, examine, free_disk_mb
 from trlm_utils.recipes import Plan, RecipeError, StagePlan
 from trlm_utils.stage import (
@@ -44,6 +44,7 @@ from trlm_utils.stage import (
 PACKAGE = Path(__file__).parent
 # Modules that run or describe a stage but cannot change what it computes.
 NOT_INPUTS = {
+    "ablations.py",
     "benchmark.py",
     "doctor.py",
     "notebooks.py",
@@ -388,9 +389,9 @@ def _dispatch(options: argparse.Namespace) -> int:
         from trlm_utils import verify
 
         return verify.run(options.recipe, options.scale, options.set)
-    name = recipes.find_recipe(options.recipe)
+    name = recipes.run_name(recipes.find_recipe(options.recipe))
     for seed in parse_seeds(options.seed):
-        folder = run_folder(name.stem, options.scale, seed)
+        folder = run_folder(name, options.scale, seed)
         plan = recipes.load_plan(options.recipe, options.scale, seed, options.set, str(folder))
         if options.command == "show":
             show(plan)
@@ -407,7 +408,10 @@ def _dispatch(options: argparse.Namespace) -> int:
                     force=options.force,
                     verbose=options.verbose,
                 )
-    base = run_folder(name.stem, options.scale, 0)
+    base = run_folder(name, options.scale, 0)
+    if plan.groups:
+        print(ablations.write(plan.groups, base))
+        return 0
     written = report.write(plan, base)
     print(report.ladder_text(read_json(written / "report.json")))
     print(f"report: {shown(written / 'report.html')} (also .md and .json)")

@@ -180,7 +180,8 @@ def plot_pass_at_k(curves: Any) -> Any:
     """pass@k over k, one panel per band, one line per stage, 95 % intervals shaded.
 
     Args:
-        curves: rows with stage, band, k, pass_at_k, low, high.
+        curves: rows with stage, band, k, pass_at_k, low, high, and seed where there
+            are several (`over_seeds`).
     """
     import matplotlib.pyplot as plt
 
@@ -193,13 +194,13 @@ def plot_pass_at_k(curves: Any) -> Any:
             for colour, marker, (stage, rows) in zip(
                 COLOURS, MARKERS, part.groupby("stage", sort=False), strict=False
             ):
-                k = rows["k"]
+                names = {"k": "stage", "pass_at_k": "accuracy"}
+                mean = over_seeds(rows.drop(columns="stage").rename(columns=names))
+                k, low, high = mean["stage"], 100 * mean["low"], 100 * mean["high"]
                 axis.plot(
-                    k, 100 * rows["pass_at_k"], color=colour, marker=marker, label=short(stage)
+                    k, 100 * mean["accuracy"], color=colour, marker=marker, label=short(stage)
                 )
-                axis.fill_between(
-                    k, 100 * rows["low"], 100 * rows["high"], color=colour, alpha=0.15
-                )
+                axis.fill_between(k, low, high, color=colour, alpha=0.15)
             axis.set_xscale("log", base=2)
             axis.set_xticks(sorted(set(part["k"])), [str(k) for k in sorted(set(part["k"]))])
             axis.set_title(band.replace("_", " "))
@@ -207,6 +208,73 @@ def plot_pass_at_k(curves: Any) -> Any:
         axes[0, 0].set_ylabel("pass@k (%), 95 % interval")
         axes[0, 0].set_ylim(-2, 102)
         axes[0, -1].legend(frameon=False, loc="lower right")
+    plt.close(figure)
+    return figure
+
+
+def plot_by_steps(rows: Any) -> Any:
+    """Accuracy over the number of steps of a problem, a line per stage, 95 % intervals.
+
+    Args:
+        rows: stage, seed, steps, accuracy, low, high; several seeds as in `over_seeds`.
+    """
+    import matplotlib.pyplot as plt
+
+    stages = list(dict.fromkeys(rows["stage"]))
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(9, 4.6))
+        for k, (colour, marker, stage) in enumerate(zip(COLOURS, MARKERS, stages, strict=False)):
+            part = rows[rows["stage"] == stage].drop(columns="stage")
+            mean = over_seeds(part.rename(columns={"steps": "stage"}))
+            y = 100 * mean["accuracy"]
+            error = [y - 100 * mean["low"], 100 * mean["high"] - y]
+            x = mean["stage"] + 0.06 * (k - (len(stages) - 1) / 2)
+            axis.errorbar(x, y, error, color=colour, marker=marker, capsize=3, label=short(stage))
+        axis.set_xlabel("steps of the problem")
+        axis.set_ylabel("accuracy (%), greedy,\n95 % interval")
+        axis.set_ylim(-2, 102)
+        axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    plt.close(figure)
+    return figure
+
+
+def plot_ablations(table: Any, decoding: str = "sampled") -> Any:
+    """One panel per group of arms; accuracy of each arm with its 95 % interval, by band.
+
+    Args:
+        table: rows with group, arm, reference (whether the others are compared with
+            it), band, decoding, accuracy, low, high.
+    """
+    import matplotlib.pyplot as plt
+
+    table = table[table["decoding"] == decoding]
+    groups = list(dict.fromkeys(table["group"]))
+    bands = list(dict.fromkeys(table["band"]))
+    across = min(3, len(groups))
+    down = -(-len(groups) // across)
+    with plt.rc_context(STYLE):
+        size = (5.0 * across, 3.1 * down + 0.5)
+        figure, axes = plt.subplots(down, across, figsize=size, sharex=True, squeeze=False)
+        for axis, group in zip(axes.flat, groups, strict=False):
+            rows = table[table["group"] == group]
+            arms = list(dict.fromkeys(rows["arm"]))
+            for k, band in enumerate(bands):
+                part = rows[rows["band"] == band]
+                y = [arms.index(arm) + 0.22 * (k - (len(bands) - 1) / 2) for arm in part["arm"]]
+                x = 100 * part["accuracy"]
+                error = [x - 100 * part["low"], 100 * part["high"] - x]
+                style = {"color": COLOURS[k], "marker": MARKERS[k], "ls": "", "capsize": 3}
+                axis.errorbar(x, y, xerr=error, label=band.replace("_", " "), **style)
+                for value in x[part["reference"]]:
+                    axis.axvline(value, color=COLOURS[k], lw=1, ls=":")
+            axis.set_yticks(range(len(arms)), arms)
+            axis.set_ylim(len(arms) - 0.5, -0.5)
+            axis.set_xlim(-2, 102)
+            axis.set_title(group)
+        for axis in axes.flat[len(groups) :]:
+            axis.set_visible(False)
+        figure.supxlabel(f"accuracy (%), {decoding}, 95 % interval; dotted: the reference")
+        axes.flat[0].legend(frameon=False, fontsize=10, loc="lower left")
     plt.close(figure)
     return figure
 

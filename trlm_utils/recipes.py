@@ -14,6 +14,10 @@ before a kernel starts.
             notebook: 06_grpo
             model_from: 03_sft_stage2     # default: the stage before that made a model
             parameters: {LEARNING_RATE: 3.0e-4}
+
+With ``continues: nano`` a recipe's stages come after those of another, in the other's
+run folder. ``groups`` (title -> label -> stage, the reference first) says which stages
+are to be set side by side (`trlm_utils.ablations`).
 """
 
 from __future__ import annotations
@@ -78,6 +82,7 @@ class Plan:
     about: str
     needs_hub: bool
     stages: tuple[StagePlan, ...]
+    groups: dict[str, dict[str, str]]
 
 
 # --- notebooks --------------------------------------------------------------------
@@ -191,7 +196,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "MAX_LENGTH MAX_NEW_TOKENS MAX_TOKENS MICRO_BATCH PROMPTS_PER_STEP SAMPLES "
             "STAGE1_ROWS STAGE2_ROWS DPO_PROMPTS GRPO_PROMPTS PREFERENCE_ROWS "
             "ACCUMULATION HIDDEN_SIZE LAYERS VOCAB_SIZE SAVE_STEPS EVAL_BATCH PROBE_PROMPTS "
-            "PASS_SAMPLES DIRECT_STEPS LOOK_EVERY"
+            "PASS_SAMPLES DIRECT_STEPS LOOK_EVERY ITERATIONS"
         ).split(),
         (_positive, "must be above 0"),
     ),
@@ -202,9 +207,11 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "MAX_STEPS": (_steps, "must be above 0, or -1 for whole epochs"),
     "SOURCE": (lambda v: v in ("nanoworld", "gsm8k", "hub"), "is unknown"),
     "PAIRS": (lambda v: v in ("on_policy", "dataset"), "is on_policy or dataset"),
+    "IMPORTANCE": (lambda v: v in ("token", "sequence"), "is token or sequence"),
     "OPTIMIZER": (lambda v: v in OPTIMIZERS, f"is {' or '.join(OPTIMIZERS)}"),
     **dict.fromkeys(
-        ("VECTOR_RATE", "MATRIX_RATE", "PASS_QUESTIONS"), (_not_negative, "must not be negative")
+        ("VECTOR_RATE", "MATRIX_RATE", "PASS_QUESTIONS", "LORA_RANK"),
+        (_not_negative, "must not be negative"),
     ),
 }
 
@@ -258,6 +265,11 @@ def find_recipe(name: str) -> Path:
     return path
 
 
+def run_name(path: Path) -> str:
+    """Name of the folder in ``runs/`` that a recipe's stages lie in."""
+    return str(_read_yaml(path).get("continues", path.stem))
+
+
 def load_plan(
     name: str,
     scale: str = "nano",
@@ -286,12 +298,18 @@ def load_plan(
     if not entries:
         raise RecipeError(f"recipe {path.stem}, scale {scale}: no stages")
     recipe = str(content.get("name", path.stem))
+    if "continues" in content:
+        first = _read_yaml(find_recipe(content["continues"]))
+        recipe = str(first.get("name", content["continues"]))
+        entries = first["scales"][scale]["stages"] + entries
     given = parse_overrides(overrides, [str(e.get("stage")) for e in entries])
     stages: list[StagePlan] = []
     for entry in entries:
         wiring = {"RECIPE": recipe, "SEED": seed, "RUN_DIR": run_dir}
         stages.append(_plan_stage(entry, stages, given, wiring))
     _check_prompts(stages)
+    groups = {str(k): v for k, v in (content.get("groups") or {}).items()}
+    _check_groups(groups, [plan.stage for plan in stages], path)
     return Plan(
         recipe,
         scale,
@@ -299,6 +317,7 @@ def load_plan(
         str(content.get("about", "")),
         bool(scales[scale].get("needs_hub", False)),
         tuple(stages),
+        groups,
     )
 
 
@@ -409,6 +428,17 @@ def _check_prompts(stages: Sequence[StagePlan]) -> None:
                 f"stage {plan.stage}: PROMPTS_PER_STEP is {need}, but the data stage "
                 f"makes only GRPO_PROMPTS {have}"
             )
+
+
+def _check_groups(groups: dict[str, Any], stages: Sequence[str], path: Path) -> None:
+    for title, arms in groups.items():
+        if not isinstance(arms, dict) or len(arms) < 2:
+            raise RecipeError(f"{shown(path)}: group {title!r} is not a table of arms")
+        for stage in arms.values():
+            if stage not in stages:
+                raise RecipeError(
+                    f"{shown(path)}: group {title!r} names {stage!r}{_nearest(stage, stages)}"
+                )
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

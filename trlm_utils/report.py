@@ -22,6 +22,7 @@ from trlm_utils.stage import (
 )
 
 NEAR_ZERO = 0.05
+EXTRAS = ("by_steps", "styles", "pass_at_k")  # further tables of the evaluation
 SPEEDS = ("training_tokens_per_second", "rollout_tokens_per_second")
 
 
@@ -41,6 +42,7 @@ def collect(plan: Any, base: Path) -> dict[str, Any]:
         base: folder of the run with seed 0; other seeds lie inside it.
     """
     stages, ladder, comparisons, notes = [], [], [], []
+    extras: dict[str, list[dict[str, Any]]] = {name: [] for name in EXTRAS}
     seeds: list[int] = []
     places: list[Path] = []
     for seed, folder in seed_folders(base).items():
@@ -56,6 +58,10 @@ def collect(plan: Any, base: Path) -> dict[str, Any]:
                 rows = read_rows(place / "comparisons.jsonl")
                 comparisons += [row | {"seed": seed} for row in rows]
                 places.append(place)
+                for name in EXTRAS:
+                    if (place / f"{name}.jsonl").is_file():
+                        rows = read_rows(place / f"{name}.jsonl")
+                        extras[name] += [row | {"seed": seed} for row in rows]
     for entry in stages:
         notes += [f"{entry['stage']}: {n}" for n in entry["metrics"].get("notes", [])]
     return {
@@ -66,6 +72,7 @@ def collect(plan: Any, base: Path) -> dict[str, Any]:
         "stages": stages,
         "ladder": ladder,
         "comparisons": pooled(comparisons, places) if len(places) > 1 else comparisons,
+        **extras,
         "notes": list(dict.fromkeys(notes)),
     }
 

@@ -1,0 +1,121 @@
+"""Tables of arms set side by side: one thing changed at a time, several seeds.
+
+A recipe's ``groups`` name the arms; the records of its evaluation stages hold what each
+arm answered. Notebook 10 reads the table that `write` leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trlm_utils import evaluation, report
+from trlm_utils.stage import read_rows, shown, write_text
+
+FILE = "ablations.csv"
+Groups = dict[str, dict[str, str]]
+
+
+def record_folders(base: Path, stages: Sequence[str]) -> list[Path]:
+    """Per seed, the ``data`` folder of an evaluation that holds records of all stages."""
+    found = []
+    for folder in report.seed_folders(base).values():
+        for place in sorted(folder.glob("*/data")):
+            if all((place / f"records_{stage}.jsonl").is_file() for stage in stages):
+                found.append(place)
+                break
+    return found
+
+
+def table(groups: Groups, base: Path) -> Any:
+    """One row per group, arm, band and decoding; means over the seeds.
+
+    Args:
+        groups: title -> label -> stage; the first arm of a group is its reference.
+        base: folder of the run with seed 0; other seeds lie inside it.
+
+    Returns:
+        A frame with group, arm, stage, reference, seeds, band, decoding, n (questions),
+        accuracy with its 95 % interval (`plots.over_seeds`), the paired difference to
+        the reference with its own (`report.pooled`; empty for the reference), and means
+        of tokens, truncated, well_formed.
+    """
+    import pandas as pd
+
+    stages = list(dict.fromkeys(stage for arms in groups.values() for stage in arms.values()))
+    places = record_folders(base, stages)
+    records = {
+        stage: [read_rows(place / f"records_{stage}.jsonl") for place in places] for stage in stages
+    }
+    rows = []
+    for group, arms in groups.items() if places else ():
+        reference = next(iter(arms.values()))
+        for arm, stage in arms.items():
+            differences = {}
+            if stage != reference:
+                differences = _differences(records, reference, stage, places)
+            for row in _means(records[stage], stage):
+                names = {"group": group, "arm": arm, "reference": stage == reference}
+                rows.append(names | row | differences.get((row["band"], row["decoding"]), {}))
+    return pd.DataFrame(rows)
+
+
+def _means(records: Sequence[list[dict[str, Any]]], stage: str) -> list[dict[str, Any]]:
+    """Rows of a stage's ladder, averaged over the seeds."""
+    import pandas as pd
+
+    from trlm_utils import plots
+
+    ladder = [
+        row
+        for seed, found in enumerate(records)
+        for row in evaluation.ladder_rows(found, stage, seed)
+    ]
+    rows = []
+    for (band, decoding), group in pd.DataFrame(ladder).groupby(["band", "decoding"], sort=False):
+        mean = plots.over_seeds(group).iloc[0].to_dict()
+        row = mean | {"band": band, "decoding": decoding, "n": group["n"].iloc[0]}
+        row |= {name: group[name].mean() for name in ("tokens", "truncated", "well_formed")}
+        rows.append(row | {"seeds": len(group)})
+    return rows
+
+
+def _differences(
+    records: dict[str, list[list[dict[str, Any]]]], reference: str, stage: str, places: list[Path]
+) -> dict[tuple[str, str], dict[str, float]]:
+    """Pooled paired differences to the reference, by band and decoding."""
+    pairs = zip(records[reference], records[stage], strict=True)
+    rows = [row for a, b in pairs for row in evaluation.compare(a, b, (reference, stage))]
+    if len(places) > 1:
+        rows = report.pooled(rows, places)
+    names = {"difference": "difference", "low": "difference_low", "high": "difference_high"}
+    return {
+        (row["band"], row["decoding"]): {new: row[old] for old, new in names.items()}
+        for row in rows
+    }
+
+
+def write(groups: Groups, base: Path) -> str:
+    """Write the table to ``ablations.csv`` in the run's folder; returns text for people."""
+    found = table(groups, base)
+    if found.empty:
+        return "no seed has records of every arm yet; no table was written"
+    write_text(base / FILE, found.to_csv(index=False))
+    lines = []
+    shown_rows = found[found["decoding"] == "sampled"]
+    for (group, band), rows in shown_rows.groupby(["group", "band"], sort=False):
+        lines.append(f"\n{group}: {band}, sampled, accuracy in % [95 % interval]")
+        lines += [_line(row) for row in rows.to_dict("records")]
+    seeds = int(found["seeds"].min())
+    return "\n".join([*lines, f"\n{seeds} seeds; table: {shown(base / FILE)}"])
+
+
+def _line(row: dict[str, Any]) -> str:
+    percent = report.percent
+    text = f"  {row['arm']:<14} {percent(row['accuracy']):>5} "
+    text += f"[{percent(row['low'])}, {percent(row['high'])}]"
+    if row["reference"]:
+        return text + "   reference"
+    low, high = (f"{100 * row[f'difference_{end}']:+.1f}" for end in ("low", "high"))
+    return text + f"   {100 * row['difference']:+.1f} [{low}, {high}]"
