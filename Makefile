@@ -2,6 +2,9 @@
 # make test       run every test (sets up what is missing)
 # An environment of your own: make course PYTHON=python   (conda, Colab, ROCm)
 
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+
 RECIPE ?= nano
 SCALE ?= nano
 SEEDS ?= 0
@@ -18,7 +21,7 @@ endif
 BASE_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help course test test-fast smoke lint notebooks verify benchmark doctor lab clean
+.PHONY: help course ablations test test-fast smoke lint notebooks verify benchmark doctor lab clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,6 +39,10 @@ help: ## list what there is
 course: $(READY) ## run the course headless and print where the report is
 	$(PY) -m trlm_utils.pipeline run $(RECIPE) --scale $(SCALE) --seed $(SEEDS) $(ARGS)
 
+ablations: SEEDS = 0,1,2
+ablations: $(READY) ## train the arms that notebook 10 reads: three seeds, resumable, long
+	$(PY) -m trlm_utils.pipeline run ablations --seed $(SEEDS) $(ARGS)
+
 test: $(READY) ## run every test
 	$(PY) -m pytest
 
@@ -50,15 +57,16 @@ lint: $(READY) ## check style and formatting
 	$(PY) -m ruff format --check .
 
 notebooks: $(READY) ## put the outputs of the last nano run into the committed notebooks
+	$(PY) -m trlm_utils.pipeline run deep_dives --force
 	$(PY) -m trlm_utils.notebooks publish
 
 verify: $(READY) ## build the trlm recipe at full scale on tiny stand-ins
 	$(PY) -m trlm_utils.pipeline verify trlm
 
 benchmark: $(READY) ## time rollouts, answers and training against the obvious ways (ARGS='--math FOLDER')
-	$(PY) -m trlm_utils.benchmark rollouts
-	$(PY) -m trlm_utils.benchmark answers $(ARGS)
-	$(PY) -m trlm_utils.benchmark training
+	@mkdir -p runs
+	@for what in rollouts "answers $(ARGS)" training; do \
+	  $(PY) -m trlm_utils.benchmark $$what || exit 1; done | tee runs/benchmark.txt
 
 doctor: $(READY) ## look at this machine
 	$(PY) -m trlm_utils.pipeline doctor

@@ -81,6 +81,7 @@ def test_a_stage_may_start_from_another_model_and_run_a_notebook_twice(tmp_path)
         ("06_grpo.MICRO_BATCH=7", "cannot be split into micro-batches of 7"),
         ("06_grpo.GROUP_SIZE=1", "at least 2 rollouts"),
         ("06_grpo.PROMPTS_PER_STEP=65536", "makes only GRPO_PROMPTS"),
+        ("06_grpo.LOSS_TYPE=cispo", "has to be above 1"),
         ("05_grpo_rewards.REWARD_WEIGHTS={acuracy: 1.0}", "unknown reward"),
         ("01_data_curation.TEACHERS={careful: 0.5}", "add up to 0.5"),
         ("01_data_curation.LONG_SHARE=2.0", "must lie in"),

@@ -18,7 +18,7 @@ import pytest
 from trlm_utils.stage import PROJECT_ROOT, read_json, write_rows
 
 pytestmark = pytest.mark.sequence
-STAGES = [p.stem for p in sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb"))]
+STAGES = [p.stem for p in sorted((PROJECT_ROOT / "notebooks").glob("0*.ipynb"))]
 RUNNER = [sys.executable, "-m", "trlm_utils.pipeline"]
 
 
@@ -211,6 +211,17 @@ def test_ctrl_c_ends_in_one_line_and_the_run_goes_on(smoke, tmp_path):
     assert command(tmp_path, *arguments[:-1]).returncode == 0
 
 
+def nbval(runs, what):
+    """Run nbval on a notebook or a folder of them."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q"]
+        + ["-p", "no:cacheprovider", "--rootdir", str(runs), str(what)],
+        env=environment(runs),
+        capture_output=True,
+        text=True,
+    )
+
+
 def test_nbval_runs_the_executed_notebooks_again(smoke, tmp_path):
     """Deterministic cells must come out as before; training floats are not compared."""
     runs, _ = smoke
@@ -219,13 +230,7 @@ def test_nbval_runs_the_executed_notebooks_again(smoke, tmp_path):
         text = (runs / "smoke" / stage / "notebook.ipynb").read_text()
         text = text.replace(str(runs / "smoke"), str(tmp_path / "smoke"))
         (tmp_path / f"{stage}.ipynb").write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q"]
-        + ["-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)],
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-    )
+    done = nbval(tmp_path, tmp_path)
     assert done.returncode == 0, done.stdout[-3000:]
 
 
@@ -237,20 +242,54 @@ def test_nbval_notices_a_changed_output(smoke, tmp_path):
     cells = [c for c in notebook["cells"] if "nbval-check-output" in c["metadata"]["tags"]]
     cells[0]["outputs"][0]["text"] = ["something else\n"]
     (tmp_path / "05.ipynb").write_text(json.dumps(notebook))
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q"]
-        + [
-            "-p",
-            "no:cacheprovider",
-            "--rootdir",
-            str(tmp_path),
-            str(tmp_path / "05.ipynb"),
-        ],
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-    )
+    done = nbval(tmp_path, tmp_path / "05.ipynb")
     assert done.returncode == 1 and "something else" in done.stdout
+
+
+ARMS = """
+name: arms
+continues: smoke
+groups: {rate: {as it is: 06_grpo, lower: rate-low}}
+scales:
+  nano:
+    stages:
+      - stage: rate-low
+        notebook: 06_grpo
+        model_from: 04_dpo
+        parameters: {PROMPTS_PER_STEP: 4, GROUP_SIZE: 4, MICRO_BATCH: 16, MAX_STEPS: 2,
+          MAX_NEW_TOKENS: 32, PROBE_PROMPTS: 4, IGNORE_PREFLIGHT: true, LORA_RANK: 2,
+          ITERATIONS: 2, IMPORTANCE: sequence, LEARNING_RATE: 1.0e-4}
+      - stage: side_by_side
+        notebook: 07_evaluation
+        parameters: {EVALUATE: [06_grpo, rate-low], BANDS: [longer], SAMPLES: 2,
+          MAX_NEW_TOKENS: 32, PASS_QUESTIONS: 0}
+"""
+
+
+def test_arms_continue_a_finished_run_and_are_set_side_by_side(smoke, tmp_path):
+    import pandas as pd
+
+    runs, _ = smoke
+    shutil.copytree(runs / "smoke", tmp_path / "smoke")
+    (tmp_path / "arms.yaml").write_text(ARMS)
+    done = command(tmp_path, "run", str(tmp_path / "arms.yaml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("already finished") == len(STAGES)
+    found = pd.read_csv(tmp_path / "smoke" / "ablations.csv")
+    assert [*found["arm"].unique()] == ["as it is", "lower"]
+    assert set(found["band"]) == {"longer"} and set(found["n"]) == {4}
+    weights = tmp_path / "smoke" / "rate-low" / "model"
+    assert not (weights / "adapter_config.json").exists()  # merged into a plain model
+
+
+def test_the_deep_dive_reads_a_table_without_training(tmp_path):
+    """On the committed table, and again under nbval."""
+    done = command(tmp_path, "run", "deep_dives")
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = (tmp_path / "deep_dives" / "10_ablations" / "notebook.ipynb").read_text()
+    (tmp_path / "10.ipynb").write_text(text)
+    done = nbval(tmp_path, tmp_path / "10.ipynb")
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 SMALL_GSM8K = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trlm_utils import evaluation, report
-from trlm_utils.stage import read_rows, shown, write_text
+from trlm_utils.stage import PROJECT_ROOT, StageError, read_rows, runs_root, shown, write_text
 
 FILE = "ablations.csv"
 Groups = dict[str, dict[str, str]]
@@ -94,6 +94,19 @@ def _differences(
         (row["band"], row["decoding"]): {new: row[old] for old, new in names.items()}
         for row in rows
     }
+
+
+def find_table(path: str = "") -> Path:
+    """The table to read: the one named, else the newest run's, else the committed one.
+
+    Raises:
+        StageError: when there is none.
+    """
+    places = [runs_root() / "nano" / FILE, PROJECT_ROOT / "figures" / FILE]
+    for place in [Path(path)] if path else places:
+        if place.is_file():
+            return place
+    raise StageError(f"no table of ablations in {shown(place)}: run `make ablations`")
 
 
 def write(groups: Groups, base: Path) -> str:

@@ -36,7 +36,12 @@ def source_digest(notebook: Any) -> str:
     return digest.hexdigest()
 
 
-def merge_outputs(source: Any, executed: Any) -> Any:
+def is_deep_dive(path: Path) -> bool:
+    """Whether a notebook is one of the optional ones, numbered from 10."""
+    return path.stem[:2] >= "10"
+
+
+def merge_outputs(source: Any, executed: Any, recipe: str = "nano") -> Any:
     """The source notebook with the outputs of its executed copy.
 
     Text may have been edited since; code may not.
@@ -60,7 +65,7 @@ def merge_outputs(source: Any, executed: Any) -> Any:
     source.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
-        "trlm": {"source": source_digest(source), "recipe": "nano", "seed": 0},
+        "trlm": {"source": source_digest(source), "recipe": recipe, "seed": 0},
     }
     return source
 
@@ -93,17 +98,19 @@ def publish(run: Path) -> list[str]:
     from trlm_utils import plots
 
     written = []
+    deep = runs_root() / "deep_dives"
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        executed = run / path.stem / "notebook.ipynb"
-        if read_json(run / path.stem / "manifest.json").get("status") != "finished":
+        folder = (deep if is_deep_dive(path) else run) / path.stem
+        if read_json(folder / "manifest.json").get("status") != "finished":
             raise StageError(f"{path.stem} is not finished; run `make course` first")
-        merged = merge_outputs(
-            nbformat.read(path, as_version=4), nbformat.read(executed, as_version=4)
-        )
+        executed = nbformat.read(folder / "notebook.ipynb", as_version=4)
+        merged = merge_outputs(nbformat.read(path, as_version=4), executed, folder.parent.name)
         nbformat.write(merged, path)
         written.append(path.name)
     FIGURES.mkdir(exist_ok=True)
-    for figure in sorted(run.glob("*/figures/*")):
+    mine = {path.stem for path in NOTEBOOKS.glob("*.ipynb")}  # a run may hold other stages
+    figures = [*run.glob("*/figures/*"), *deep.glob("*/figures/*")]
+    for figure in sorted(f for f in figures if f.parts[-3] in mine):
         shutil.copy(figure, FIGURES / figure.name)
         written.append(figure.name)
     report = read_json(run / "report.json")

@@ -196,7 +196,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "MAX_LENGTH MAX_NEW_TOKENS MAX_TOKENS MICRO_BATCH PROMPTS_PER_STEP SAMPLES "
             "STAGE1_ROWS STAGE2_ROWS DPO_PROMPTS GRPO_PROMPTS PREFERENCE_ROWS "
             "ACCUMULATION HIDDEN_SIZE LAYERS VOCAB_SIZE SAVE_STEPS EVAL_BATCH PROBE_PROMPTS "
-            "PASS_SAMPLES DIRECT_STEPS LOOK_EVERY ITERATIONS"
+            "PASS_SAMPLES DIRECT_STEPS LOOK_EVERY ITERATIONS EPSILON"
         ).split(),
         (_positive, "must be above 0"),
     ),
@@ -210,7 +210,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "IMPORTANCE": (lambda v: v in ("token", "sequence"), "is token or sequence"),
     "OPTIMIZER": (lambda v: v in OPTIMIZERS, f"is {' or '.join(OPTIMIZERS)}"),
     **dict.fromkeys(
-        ("VECTOR_RATE", "MATRIX_RATE", "PASS_QUESTIONS", "LORA_RANK"),
+        ("VECTOR_RATE", "MATRIX_RATE", "PASS_QUESTIONS", "LORA_RANK", "EPSILON_HIGH"),
         (_not_negative, "must not be negative"),
     ),
 }
@@ -233,6 +233,11 @@ def check_values(name: str, values: dict[str, Any], where: str) -> None:
         if "MICRO_BATCH" in values:
             training.grpo_batch(
                 values["PROMPTS_PER_STEP"], values["GROUP_SIZE"], values["MICRO_BATCH"]
+            )
+        if values.get("LOSS_TYPE") == "cispo" and values["EPSILON_HIGH"] < 1:
+            # TRL clamps the ratio itself (not its distance from 1) at epsilon_high
+            raise ValueError(
+                "LOSS_TYPE cispo cuts ratios off at EPSILON_HIGH, which has to be above 1 (5.0)"
             )
         if values.get("SOURCE") == "gsm8k":
             if not values["DATA_DIR"]:

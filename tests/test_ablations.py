@@ -1,0 +1,108 @@
+"""Arms side by side: the table's means, paired differences, and what it asks for."""
+
+import pytest
+import yaml
+
+from trlm_utils import ablations, recipes
+from trlm_utils.recipes import RecipeError
+from trlm_utils.stage import StageError, write_json, write_rows
+
+GROUPS = {"rate": {"low": "arm-low", "high": "arm-high"}}
+SCORES = {  # per seed, one greedy answer to each of four questions
+    "arm-low": ([0.0, 0.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0]),
+    "arm-high": ([1.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]),
+}
+
+
+def records(scores):
+    shared = {"band": "b", "decoding": "sampled", "texts": [""], "tokens": 3.0}
+    shared |= {"truncated": 0.0, "well_formed": 1.0}
+    return [{"id": f"q{i}", "accuracy": a, **shared} for i, a in enumerate(scores)]
+
+
+@pytest.fixture
+def base(tmp_path):
+    for seed, folder in ((0, tmp_path), (1, tmp_path / "seed-1")):
+        write_json(folder / "x" / "manifest.json", {})
+        for stage, scores in SCORES.items():
+            place = folder / "evaluated" / "data" / f"records_{stage}.jsonl"
+            write_rows(place, records(scores[seed]))
+    return tmp_path
+
+
+def test_each_arm_has_its_mean_over_seeds_and_its_difference_to_the_reference(base):
+    low, high = ablations.table(GROUPS, base).to_dict("records")
+    assert (low["arm"], low["reference"], low["accuracy"], low["seeds"]) == ("low", True, 0.375, 2)
+    assert (high["arm"], high["reference"], high["accuracy"]) == ("high", False, 0.875)
+    assert high["difference"] == pytest.approx(0.5)
+    assert high["difference_low"] < 0.5 < high["difference_high"]
+    assert low["difference"] != low["difference"]  # empty for the reference
+    assert (low["n"], low["tokens"]) == (4, 3.0)
+
+
+def test_the_table_is_written_and_read_back(base, monkeypatch):
+    text = ablations.write(GROUPS, base)
+    assert "high" in text and "+50.0" in text and "2 seeds" in text
+    assert ablations.find_table(str(base / ablations.FILE)) == base / ablations.FILE
+    with pytest.raises(StageError, match="no table of ablations"):
+        ablations.find_table(str(base / "absent.csv"))
+
+
+def test_seeds_without_every_arm_are_left_out(base):
+    (base / "seed-1" / "evaluated" / "data" / "records_arm-high.jsonl").unlink()
+    assert set(ablations.table(GROUPS, base)["seeds"]) == {1}
+    (base / "evaluated" / "data" / "records_arm-high.jsonl").unlink()
+    assert "no seed" in ablations.write(GROUPS, base)
+
+
+def test_every_arm_of_the_recipe_differs_from_its_reference_in_what_it_says():
+    plan = recipes.load_plan("ablations")
+    stages = {stage.stage: stage.parameters for stage in plan.stages}
+    allowed = {
+        "teachers, after SFT": {"DATA_FROM"},
+        "teachers, then GRPO": {"MODEL_FROM"},
+        "DPO, own replies": {"LOSS_TYPE"},
+        "DPO, teachers' replies": {"LOSS_TYPE", "PAIRS"},
+        "GRPO loss, rollouts used twice": {"LOSS_TYPE", "IMPORTANCE", "ITERATIONS", "MAX_STEPS"}
+        | {"EPSILON", "EPSILON_HIGH"},
+        "divided by the deviation": {"LOSS_TYPE", "SCALE_REWARDS"},
+        "group size": {"GROUP_SIZE", "PROMPTS_PER_STEP"},
+        "learning rate": {"LEARNING_RATE", "VECTOR_RATE"},
+        "GRPO from": {"MODEL_FROM", "IGNORE_PREFLIGHT"},
+        "LoRA": {"LORA_RANK", "LEARNING_RATE", "VECTOR_RATE"},
+    }
+    assert plan.groups.keys() == allowed.keys()
+    for title, arms in plan.groups.items():
+        first, *others = (stages[name] for name in arms.values())
+        for other in others:
+            differing = {key for key in first if first[key] != other[key]}
+            assert differing and differing - {"STAGE", "LOOK_EVERY"} <= allowed[title], title
+
+
+def test_all_group_sizes_draw_as_many_completions():
+    plan = recipes.load_plan("ablations")
+    stages = {stage.stage: stage.parameters for stage in plan.stages}
+    sizes = [stages[name] for name in plan.groups["group size"].values()]
+    assert {p["PROMPTS_PER_STEP"] * p["GROUP_SIZE"] * p["MAX_STEPS"] for p in sizes} == {5120}
+
+
+def test_a_continuing_recipe_lies_in_the_other_ones_folder():
+    path = recipes.find_recipe("ablations")
+    assert recipes.run_name(path) == "nano"
+    nano, plan = recipes.load_plan("nano"), recipes.load_plan("ablations")
+    assert plan.stages[: len(nano.stages)] == nano.stages
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"g": {"a": "00_start_here", "b": "06_grp"}}, "names '06_grp'"),
+        ({"g": {"a": "00_start_here"}}, "not a table of arms"),
+    ],
+)
+def test_a_wrong_group_is_one_line(tmp_path, groups, message):
+    scales = {"nano": {"stages": [{"stage": "00_start_here"}]}}
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({"name": "own", "scales": scales, "groups": groups}))
+    with pytest.raises(RecipeError, match=message):
+        recipes.load_plan(str(path))
