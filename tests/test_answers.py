@@ -181,3 +181,20 @@ def test_every_math500_gold_answer_equals_itself_in_a_box(real_data):
     golds = [row["answer"] for row in read_json(real_data / "math500" / "test.json")]
     assert len(golds) == 500
     assert [g for g in golds if not answers.grade(rf"\boxed{{{g}}}", g)] == []
+
+
+def test_a_gold_formula_is_read_once_for_many_replies(monkeypatch):
+    import math_verify
+
+    read = []
+    parse = math_verify.parse
+    monkeypatch.setattr(
+        math_verify, "parse", lambda text, **k: read.append(text) or parse(text, **k)
+    )
+    answers.forget()
+    for reply in (r"\frac{1}{3}", r"\frac{1}{4}", r"\frac{2}{4}"):
+        answers.equal(reply, r"\frac{1}{2}")
+    assert sum("{1}{2}" in text for text in read) == 1
+    answers.forget()
+    answers.equal(r"\frac{1}{3}", r"\frac{1}{2}")
+    assert sum("{1}{2}" in text for text in read) == 2

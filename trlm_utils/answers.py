@@ -221,7 +221,7 @@ def _fold(text: str) -> str:
 @lru_cache(maxsize=4096)
 def _equal_by_math_verify(answer: str, gold: str) -> bool | None:
     """Compare with math-verify; hostile input ends as "not equal", never as an error."""
-    from math_verify import parse, verify
+    from math_verify import verify
 
     if len(answer) > 500 or not _one_formula(answer):
         return False
@@ -231,16 +231,30 @@ def _equal_by_math_verify(answer: str, gold: str) -> bool | None:
     alarm = signal.alarm(0) if main and hasattr(signal, "alarm") else 0
     limit = 2 if main else None
     try:
-        wanted = parse(rf"$\boxed{{{gold}}}$", parsing_timeout=limit)
+        wanted = _parsed(gold, limit)
         if not wanted:
             return None
-        stated = parse(rf"$\boxed{{{answer}}}$", parsing_timeout=limit)
+        stated = _parsed(answer, limit)
         return bool(stated) and bool(verify(wanted, stated, timeout_seconds=limit))
     except Exception:  # sympy raises many kinds of errors on nonsense
         return False
     finally:
         if alarm:
             signal.alarm(alarm)
+
+
+def forget() -> None:
+    """Empty the caches of formulas read and compared."""
+    _parsed.cache_clear()
+    _equal_by_math_verify.cache_clear()
+
+
+@lru_cache(maxsize=4096)
+def _parsed(formula: str, limit: int | None) -> list:
+    """What math-verify reads; a gold answer meets many replies and is read once."""
+    from math_verify import parse
+
+    return parse(rf"$\boxed{{{formula}}}$", parsing_timeout=limit)
 
 
 def _one_formula(text: str) -> bool:

@@ -42,6 +42,8 @@ def save_figure(figure: Any, path: Path, table: Any) -> None:
 
 def short(stage: str) -> str:
     """A stage's name without its number, for axes: ``02_sft_stage1`` -> ``sft stage1``."""
+    if stage == "00_start_here":
+        return "base"  # what that stage leaves behind
     head, _, rest = stage.partition("_")
     return (rest if head.isdigit() and rest else stage).replace("_", " ")
 
@@ -58,16 +60,40 @@ def plot_ladder(ladder: Any) -> Any:
     bands = list(dict.fromkeys(ladder["band"]))
     stages = list(dict.fromkeys(ladder["stage"]))
     with plt.rc_context(STYLE):
-        width = max(6.0, 3.2 * len(bands))
-        figure, axes = plt.subplots(1, len(bands), figsize=(width, 4.6), sharey=True, squeeze=False)
-        for axis, band in zip(axes[0], bands, strict=True):
+        figure, axes = _panels(len(bands), sharey=True)
+        for axis, band in zip(axes, bands, strict=True):
             _ladder_panel(axis, ladder[ladder["band"] == band], stages)
             axis.set_title(band.replace("_", " "))
-        axes[0, 0].set_ylabel("accuracy (%), 95 % interval")
-        axes[0, 0].set_ylim(-2, 102)
-        axes[0, -1].legend(frameon=False, loc="upper right")
+        figure.supylabel("accuracy (%), 95 % interval")
+        axes[0].set_ylim(-2, 102)
+        _legend(figure, axes)
     plt.close(figure)
     return figure
+
+
+def _panels(number: int, **settings: Any) -> tuple[Any, list[Any]]:
+    """A figure of up to three panels a row, and its panels in reading order."""
+    import matplotlib.pyplot as plt
+
+    across = min(number, 3)
+    down = -(-number // across)
+    size = (3.9 * across + 0.8, 3.1 * down + 1.0)
+    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, **settings)
+    for axis in axes.flat[number:]:
+        axis.axis("off")
+    for axis in axes.flat[number - across : number]:  # the lowest panel of each column
+        axis.tick_params(labelbottom=True)
+    return figure, list(axes.flat[:number])
+
+
+def _legend(figure: Any, axes: Sequence[Any]) -> None:
+    """The first panel's legend: in the empty place of a grid, else above the panels."""
+    handles, labels = axes[0].get_legend_handles_labels()
+    empty = [axis for axis in figure.axes if axis not in axes]
+    if empty:
+        empty[0].legend(handles, labels, frameon=False, loc="center")
+    else:
+        figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=len(labels))
 
 
 def _ladder_panel(axis: Any, rows: Any, stages: Sequence[str]) -> None:
@@ -154,9 +180,8 @@ def plot_rises(comparisons: Any) -> Any:
     bands = list(dict.fromkeys(comparisons["band"]))
     stages = list(dict.fromkeys(comparisons["to"]))
     with plt.rc_context(STYLE):
-        width = max(6.0, 3.2 * len(bands))
-        figure, axes = plt.subplots(1, len(bands), figsize=(width, 4.2), sharey=True, squeeze=False)
-        for axis, band in zip(axes[0], bands, strict=True):
+        figure, axes = _panels(len(bands), sharey=True)
+        for axis, band in zip(axes, bands, strict=True):
             for decoding, (colour, marker, _) in DECODING_STYLE.items():
                 part = comparisons[
                     (comparisons["band"] == band) & (comparisons["decoding"] == decoding)
@@ -164,14 +189,13 @@ def plot_rises(comparisons: Any) -> Any:
                 x = [stages.index(stage) + 0.16 * (decoding == "sampled") for stage in part["to"]]
                 y = 100 * part["difference"]
                 error = [y - 100 * part["low"], 100 * part["high"] - y]
-                axis.errorbar(
-                    x, y, error, color=colour, marker=marker, ls="", capsize=3, label=decoding
-                )
+                style = {"color": colour, "marker": marker, "ls": "", "capsize": 3}
+                axis.errorbar(x, y, error, label=decoding, **style)
             axis.axhline(0, color="black", lw=1)
             axis.set_title(band.replace("_", " "))
             axis.set_xticks(range(len(stages)), map(short, stages), rotation=40, ha="right")
-        axes[0, 0].set_ylabel("change from the stage before\n(points), 95 % interval")
-        axes[0, -1].legend(frameon=False, loc="upper right")
+        figure.supylabel("change from the stage before\n(points), 95 % interval")
+        _legend(figure, axes)
     plt.close(figure)
     return figure
 
