@@ -198,3 +198,12 @@ def test_a_gold_formula_is_read_once_for_many_replies(monkeypatch):
     answers.forget()
     answers.equal(r"\frac{1}{3}", r"\frac{1}{2}")
     assert sum("{1}{2}" in text for text in read) == 2
+
+
+def test_reasoning_tags_hold_a_thought_where_there_are_no_think_tags():
+    text = "<reasoning>2 + 2: 5.</reasoning><answer>4</answer>"
+    assert answers.parse(text).thought == "2 + 2: 5."
+    assert answers.grade(text, "4") is True and answers.grade(text, "5") is False
+    assert answers.grade("<reasoning>so: 4. The answer is 4.", "4") is False  # never closed
+    inner = "<think> <reasoning>a</reasoning> The answer is 4."
+    assert answers.parse(inner).unclosed

@@ -102,9 +102,132 @@ def test_a_group_that_agrees_has_no_advantage():
     assert rewards.advantages([1, 1, 1]) == [0, 0, 0]
 
 
+@pytest.mark.parametrize("form", [str, conversational], ids=["text", "messages"])
+@pytest.mark.parametrize("name", list(rewards.REWARDS))
+def test_every_reward_takes_both_forms_and_is_documented(name, form):
+    reward = rewards.REWARDS[name]
+    scores = reward([form(GOOD), form("")], answer=["4", "4"])
+    assert len(scores) == 2 and all(isinstance(x, float) for x in scores)
+    assert reward.__doc__
+
+
+CONTRACT = "<think> 2 and 2: 4.</think>\n<answer>4</answer>"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("think_answer_format", CONTRACT, 1.0),
+        ("think_answer_format", CONTRACT + " More.", 0.0),  # text after the answer
+        ("think_answer_format", "So. " + CONTRACT, 0.0),  # text before the thought
+        ("think_answer_format", "<think> </think><answer>4</answer>", 0.0),  # empty thought
+        ("think_answer_format", "<think>a</think><answer> </answer>", 0.0),  # empty answer
+        ("think_answer_format", "<answer>4</answer><think>a</think>", 0.0),  # order
+        ("think_answer_format", CONTRACT + CONTRACT, 0.0),  # twice
+        ("think_answer_format", "<think>a<answer>4</answer></think><answer>4</answer>", 0.0),
+        ("think_answer_format", CONTRACT.replace("think", "reasoning"), 0.0),
+        ("reasoning_answer_format", CONTRACT.replace("think", "reasoning"), 1.0),
+        ("reasoning_answer_format", CONTRACT, 0.0),
+        ("think_format", "<reasoning>a</reasoning> 4", 0.0),  # another contract
+        ("boxed_format", r"<think> a.</think> So \boxed{4}.", 1.0),
+        ("boxed_format", r"<think> \boxed{4}.</think> 4", 0.0),  # in the thought only
+        ("boxed_format", r"<think> a.</think> \boxed{4} or \boxed{5}", 0.0),  # two
+        ("boxed_format", r"<think> a.</think> \boxed{ }", 0.0),  # empty
+        ("tag_count", GOOD, 1.0),
+        ("tag_count", "<think><think> a</think> 4", 0.5),  # one tag twice
+        ("tag_count", "</think> a <think> 4", 1.0),  # blind to order, as documented
+        ("reasoning_steps", "Step 1: a\nStep 2: b\n3. c", 1.0),
+        ("reasoning_steps", "First, a. Then, b.", 2 / 3),
+        ("reasoning_steps", "At first it was 4.", 0.0),  # the word without its comma
+    ],
+)
+def test_forms(name, text, expected):
+    assert rewards.REWARDS[name]([text]) == [pytest.approx(expected)]
+
+
+def test_a_prefilled_opening_tag_is_tolerated_where_it_is_asked_for():
+    cut = "2 and 2: 4.</think> <answer>4</answer>"
+    assert rewards.think_answer_format([cut]) == [0.0]
+    assert rewards.think_answer_format([cut], prefilled=True) == [1.0]
+    unclosed = "2 and 2: 4. The answer is 4."
+    assert rewards.accuracy([unclosed], ["4"]) == [1.0]
+    assert rewards.accuracy([unclosed], ["4"], prefilled=True) == [0.0]
+
+
+def long_reply(words, said="4"):
+    return "w " * (words - 2) + f"answer: {said}"
+
+
+def test_length_in_group_by_hand():
+    # lengths 10, 20, 30: shares 0.5, 0, -0.5; a wrong answer gets no more than 0
+    texts = [long_reply(10), long_reply(20), long_reply(30), long_reply(10, "5")]
+    scores = rewards.length_in_group(texts, ["4"] * 4, prompts=["p"] * 4)
+    assert scores == pytest.approx([0.5, 0.0, -0.5, 0.0])
+
+
+def test_length_in_group_looks_at_each_group_alone():
+    texts = [long_reply(10), long_reply(20), long_reply(40), long_reply(40)]
+    scores = rewards.length_in_group(texts, ["4"] * 4, prompts=["p", "p", "q", "q"])
+    assert scores == [0.5, -0.5, 0.0, 0.0]  # in q all are equally long
+
+
+def test_lengths_are_tokens_where_trl_hands_them_over():
+    ids = [[1] * 30]
+    assert rewards.length_exact(["4"], completion_ids=ids, target=20, slope=0.01) == [
+        pytest.approx(-0.1)
+    ]
+    assert rewards.overlong(["4"], completion_ids=[[1] * 200]) == [-1.0]
+    assert rewards.ngram_repetition(["4"], completion_ids=[[5, 5, 5, 5]]) == [-0.5]
+
+
+def test_length_max_by_hand():
+    # slope 0.01, target 20, offset 0.5: 20 words 0.5, 50 words 0.2, 100 words 0, wrong 0
+    texts = [long_reply(20), long_reply(50), long_reply(100), long_reply(20, "5")]
+    scores = rewards.length_max(texts, ["4"] * 4, target=20, slope=0.01)
+    assert scores == pytest.approx([0.5, 0.2, 0.0, 0.0])
+
+
+def test_cosine_by_hand():
+    # half of the budget: halfway between the ends; beyond the budget: as at its end
+    texts = [long_reply(50), long_reply(500), long_reply(50, "5"), long_reply(500, "5")]
+    scores = rewards.cosine(texts, ["4"] * 4, max_length=100)
+    assert scores == pytest.approx([0.75, 0.5, -0.75, -0.5])
+
+
+def test_trls_cosine_takes_a_plain_right_answer_for_wrong_and_ours_does_not():
+    from trl.rewards import get_cosine_scaled_reward
+
+    theirs = get_cosine_scaled_reward(max_len=100)
+    assert theirs([conversational(GOOD)], solution=["4"], completion_ids=[[1]])[0] < 0
+    assert rewards.cosine([GOOD], ["4"])[0] > 0
+
+
+def test_settings_stand_beside_the_weight():
+    functions, values = rewards.choose({"cosine": {"weight": 2.0, "max_length": 100}})
+    assert values == [2.0]
+    assert functions[0].__name__ == "cosine"  # the name TRL logs it under
+    assert functions[0](completions=[long_reply(50)], answer=["4"]) == pytest.approx([0.75])
+
+
+def test_a_mix_is_its_parts_times_its_weight():
+    functions, values = rewards.choose({"tina": 0.5, "accuracy": 1.0})
+    found = dict(zip((f.__name__ for f in functions), values, strict=True))
+    assert found == {"think_format": 0.5, "cosine": 1.0, "accuracy": 1.0}
+
+
+def test_every_named_mix_can_be_chosen():
+    for name in rewards.MIXES:
+        functions, _ = rewards.choose({name: 1.0})
+        assert len(functions) == len(rewards.MIXES[name])
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
+        ({"cosine": {"weight": 1.0, "max_len": 5}}, "no setting .'max_len'.; it has: max_length"),
+        ({"cosine": {"max_length": 5}}, "weight of cosine is None"),
+        ({"tina": {"weight": 1.0}}, "weight of tina"),
+        ({"tina": 1.0, "cosine": 1.0}, "cosine occurs twice"),
         ({"accurracy": 1.0}, "unknown reward"),
         ({}, "no reward"),
         ({"accuracy": "1"}, "not a number"),

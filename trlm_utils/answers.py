@@ -36,7 +36,7 @@ _NOT_A_UNIT = re.compile(
 )
 _WORD = re.compile(r"[^\W\d_]+")
 _WORDS = re.compile(r"[^\W\d_]{2,}(?: [^\W\d_]+)*")
-_TAGS = re.compile(r"</?(?:answer|think)>")
+_TAGS = re.compile(r"</?(?:answer|think|reasoning)>")
 _UNDONE_SUM = re.compile(r"[0-9]\s*[+*×·/−-]\s*[0-9]")
 # Forms that sympy may take minutes over; a gold answer of that form is still compared.
 _COSTLY = re.compile(r"\\(?:sum|prod|int|lim|binom)|\^\s*\{?\s*[0-9.]{3,}|\^[^,]*\^|[0-9]{3,}\s*!")
@@ -61,12 +61,14 @@ class Completion:
 
 
 def parse(text: str, prefilled: bool = False) -> Completion:
-    """Take a completion apart at its think tags.
+    """Take a completion apart at its think tags, or where it has none, at <reasoning> tags.
 
     Args:
         text: the completion, special tokens already removed.
         prefilled: the prompt already ended in ``<think>``.
     """
+    if OPEN not in text and CLOSE not in text:
+        text = text.replace("<reasoning>", OPEN).replace("</reasoning>", CLOSE)
     if prefilled or (CLOSE in text and OPEN not in text):
         text = OPEN + text
     if OPEN not in text:

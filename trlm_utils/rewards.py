@@ -2,7 +2,13 @@
 
 Every function takes plain strings or conversational completions, and the columns of
 the data set as keyword arguments. ``None`` means "does not apply to this row"; TRL
-leaves such rows out of that reward.
+leaves such rows out of that reward. Lengths are tokens where TRL hands over
+``completion_ids``, else words. Keyword-only arguments are settings, which a recipe may
+give beside the weight:
+
+    REWARD_WEIGHTS: {accuracy: 1.0, cosine: {weight: 2.0, max_length: 3584}}
+
+A mix of another system can be asked for by its name (`MIXES`): ``{tina: 1.0}``.
 
     >>> accuracy(["<think> 2 + 2: 4.</think> The answer is 4."], answer=["4"])
     [1.0]
@@ -10,14 +16,19 @@ leaves such rows out of that reward.
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 from trlm_utils import answers
 
 Completions = Sequence[str] | Sequence[list[dict[str, str]]]
 Reward = Callable[..., list[float | None]]
+Weights = dict[str, Any]  # name -> weight, or {"weight": ..., setting: ...}
 
 
 def texts_of(completions: Completions) -> list[str]:
@@ -25,26 +36,132 @@ def texts_of(completions: Completions) -> list[str]:
     return [c if isinstance(c, str) else c[-1]["content"] or "" for c in completions]
 
 
-def accuracy(completions: Completions, answer: Sequence[str], **_: Any) -> list[float | None]:
+def token_lists(completions: Completions, completion_ids: Any = None) -> list[list[Any]]:
+    """The tokens of each completion; without ids, its words."""
+    if completion_ids is not None:
+        return [list(ids) for ids in completion_ids]
+    return [text.split() for text in texts_of(completions)]
+
+
+# --- the answer -------------------------------------------------------------------
+
+
+def accuracy(
+    completions: Completions, answer: Sequence[str], *, prefilled: bool = False, **_: Any
+) -> list[float | None]:
     """1.0 when the text after the thought states the gold answer, else 0.0.
 
     None where the gold answer is empty or cannot be read. Differs from TRL's
     ``accuracy_reward``, which grades the whole completion, thought included, and
     accepts only boxed or anchored answers.
+
+    Args:
+        prefilled: the prompt already ends in ``<think>``.
     """
     return [
-        None if (verdict := answers.grade(text, gold)) is None else float(verdict)
+        None if (verdict := answers.grade(text, gold, prefilled)) is None else float(verdict)
         for text, gold in zip(texts_of(completions), answer, strict=True)
     ]
 
 
-def think_format(completions: Completions, **_: Any) -> list[float]:
+# --- form -------------------------------------------------------------------------
+
+
+def think_format(completions: Completions, *, prefilled: bool = False, **_: Any) -> list[float]:
     """1.0 for exactly one non-empty thought followed by a non-empty answer, else 0.0.
 
     Differs from TRL's ``think_format_reward``, which accepts an empty thought and a
     second ``</think>``.
     """
-    return [float(answers.parse(text).well_formed) for text in texts_of(completions)]
+    return [
+        float(answers.CLOSE in text and answers.parse(text, prefilled).well_formed)
+        for text in texts_of(completions)
+    ]
+
+
+def think_answer_format(
+    completions: Completions, *, prefilled: bool = False, **_: Any
+) -> list[float]:
+    """1.0 for ``<think>...</think><answer>...</answer>`` and nothing else, else 0.0.
+
+    The form of DeepSeek-R1 (Guo et al. 2025). Both parts must say something.
+
+    >>> think_answer_format(["<think> 2 + 2: 4.</think> <answer>4</answer>"])
+    [1.0]
+    """
+    return [_in_two_parts(text, "think", prefilled) for text in texts_of(completions)]
+
+
+def reasoning_answer_format(
+    completions: Completions, *, prefilled: bool = False, **_: Any
+) -> list[float]:
+    """1.0 for ``<reasoning>...</reasoning><answer>...</answer>`` and nothing else, else 0.0.
+
+    >>> reasoning_answer_format(["<reasoning>2 + 2: 4.</reasoning><answer></answer>"])
+    [0.0]
+    """
+    return [_in_two_parts(text, "reasoning", prefilled) for text in texts_of(completions)]
+
+
+def _in_two_parts(text: str, tag: str, prefilled: bool) -> float:
+    if prefilled and f"<{tag}>" not in text:
+        text = f"<{tag}>{text}"
+    form = rf"\s*<{tag}>(.*)</{tag}>\s*<answer>(.*)</answer>\s*"
+    found = re.fullmatch(form, text, re.DOTALL)
+    if not found or any(
+        re.search(r"</?(?:think|reasoning|answer)>", part) for part in found.groups()
+    ):
+        return 0.0
+    return float(all(re.search(r"\w", part) for part in found.groups()))
+
+
+def boxed_format(completions: Completions, *, prefilled: bool = False, **_: Any) -> list[float]:
+    r"""1.0 when the text after the thought holds exactly one non-empty ``\boxed{}``, else 0.0.
+
+    >>> boxed_format([r"<think> 2 + 2.</think> \boxed{4}", r"<think> \boxed{4}"])
+    [1.0, 0.0]
+    """
+    scores = []
+    for text in texts_of(completions):
+        after = answers.parse(text, prefilled).answer
+        content = answers.last_boxed(after) if after.count(r"\boxed{") == 1 else None
+        scores.append(float(bool(content and content.strip())))
+    return scores
+
+
+def tag_count(
+    completions: Completions, *, tags: Sequence[str] = (answers.OPEN, answers.CLOSE), **_: Any
+) -> list[float]:
+    """Share of the tags that occur exactly once, in [0, 1]: a graded format reward.
+
+    After open-r1's ``tag_count_reward``. It does not look at the order, so a format
+    contract has to stand beside it.
+
+    >>> tag_count(["<think> so: 4.</think> 4", "<think> so: 4. 4", "4"])
+    [1.0, 0.5, 0.0]
+    """
+    return [sum(text.count(tag) == 1 for tag in tags) / len(tags) for text in texts_of(completions)]
+
+
+_STEP_MARK = re.compile(
+    r"(?:^|\n)\s*(?:step \d+|\d+[.)]\s|[-*]\s)|\b(?:first|second|third|next|then|finally),",
+    re.IGNORECASE,
+)
+
+
+def reasoning_steps(completions: Completions, *, enough: int = 3, **_: Any) -> list[float]:
+    """Marks of steps ("Step 1", "2.", "- ", "First,") in the reply over ``enough``, at most 1.
+
+    After open-r1's ``reasoning_steps_reward``. It counts words, not steps: the hack
+    bench shows what that is worth.
+
+    >>> reasoning_steps(["First, 2. Then, 4. Finally, 6.", "6"])
+    [1.0, 0.0]
+    """
+    return [min(1.0, len(_STEP_MARK.findall(text)) / enough) for text in texts_of(completions)]
+
+
+# --- repetition -------------------------------------------------------------------
 
 
 def repetition(completions: Completions, **_: Any) -> list[float]:
@@ -62,42 +179,254 @@ def repetition(completions: Completions, **_: Any) -> list[float]:
     return scores
 
 
+def ngram_repetition(
+    completions: Completions, *, completion_ids: Any = None, size: int = 3, **_: Any
+) -> list[float]:
+    """Minus the share of token n-grams that occurred before, in [-1, 0].
+
+    ``-(1 - unique / all)`` over n-grams of ``size`` tokens (Yeo et al. 2025, appendix
+    C.2), computed by TRL's ``get_repetition_penalty_reward``.
+
+    >>> ngram_repetition(["a b a b a b"], size=2)
+    [-0.6]
+    """
+    from trl.rewards import get_repetition_penalty_reward
+
+    lists = token_lists(completions, completion_ids)
+    return get_repetition_penalty_reward(size, -1.0)(completion_ids=lists)
+
+
+# --- length -----------------------------------------------------------------------
+
+
 def brevity(completions: Completions, **_: Any) -> list[float]:
     """Minus the number of words divided by 100, at least -1: a length penalty."""
     return [-min(1.0, len(text.split()) / 100) for text in texts_of(completions)]
 
 
+def length_in_group(
+    completions: Completions,
+    answer: Sequence[str],
+    *,
+    completion_ids: Any = None,
+    prompts: Any = None,
+    **_: Any,
+) -> list[float | None]:
+    """Shorter than the rest of the group, in [-0.5, 0.5] (Kimi k1.5, Team Kimi 2025, 2.3.3).
+
+    ``0.5 - (length - shortest) / (longest - shortest)`` for right completions, at most 0
+    for wrong ones, 0 where the whole group has one length. A group are the neighbours
+    that share a prompt; without prompts, all completions.
+    """
+    lengths = list(map(len, token_lists(completions, completion_ids)))
+    right = accuracy(completions, answer)
+    keys = [""] * len(lengths) if prompts is None else [str(prompt) for prompt in prompts]
+    scores: list[float | None] = []
+    for _key, members in groupby(range(len(lengths)), key=keys.__getitem__):
+        group = list(members)
+        shortest = min(lengths[i] for i in group)
+        width = max(lengths[i] for i in group) - shortest
+        for i in group:
+            share = 0.5 - (lengths[i] - shortest) / width if width else 0.0
+            verdict = right[i]
+            scores.append(None if verdict is None else share if verdict else min(0.0, share))
+    return scores
+
+
+def length_exact(
+    completions: Completions,
+    *,
+    completion_ids: Any = None,
+    target: int = 64,
+    slope: float = 0.003,
+    **_: Any,
+) -> list[float]:
+    """``-slope * |target - length|``, at least -1: L1-Exact (Aggarwal and Welleck 2025).
+
+    Their slope is 0.0003 for lengths in thousands of tokens.
+
+    >>> length_exact(["a b c d"], target=14, slope=0.01)
+    [-0.1]
+    """
+    lengths = map(len, token_lists(completions, completion_ids))
+    return [-min(1.0, slope * abs(target - length)) for length in lengths]
+
+
+def length_max(
+    completions: Completions,
+    answer: Sequence[str],
+    *,
+    completion_ids: Any = None,
+    target: int = 64,
+    slope: float = 0.003,
+    offset: float = 0.5,
+    **_: Any,
+) -> list[float | None]:
+    """Right, and not much longer than allowed: L1-Max (Aggarwal and Welleck 2025), in [0, 1].
+
+    ``right * clip(slope * (target - length) + offset, 0, 1)``. It holds the accuracy
+    already, so it stands alone or beside a format reward.
+    """
+    lengths = map(len, token_lists(completions, completion_ids))
+    return [
+        None if right is None else right * min(1.0, max(0.0, slope * (target - n) + offset))
+        for right, n in zip(accuracy(completions, answer), lengths, strict=True)
+    ]
+
+
+def overlong(
+    completions: Completions,
+    *,
+    completion_ids: Any = None,
+    max_length: int = 160,
+    margin: int = 32,
+    **_: Any,
+) -> list[float]:
+    """0, then falling to -1 over the last ``margin`` tokens before ``max_length``.
+
+    DAPO's soft overlong punishment (Yu et al. 2025, eq. 13), computed by TRL's
+    ``get_soft_overlong_punishment``.
+
+    >>> overlong(["w " * 90], max_length=100, margin=20)
+    [-0.5]
+    """
+    from trl.rewards import get_soft_overlong_punishment
+
+    lists = token_lists(completions, completion_ids)
+    return [
+        float(r) for r in get_soft_overlong_punishment(max_length, margin)(completion_ids=lists)
+    ]
+
+
+def cosine(
+    completions: Completions,
+    answer: Sequence[str],
+    *,
+    completion_ids: Any = None,
+    max_length: int = 160,
+    **_: Any,
+) -> list[float | None]:
+    """Right and short is best, wrong and short is worst, in [-1, 1] (Yeo et al. 2025).
+
+    ``low + (high - low) (1 + cos(pi length / max_length)) / 2``: from 1 to 0.5 with
+    growing length for right completions, from -1 to -0.5 for wrong ones; constant
+    beyond ``max_length``. TRL's ``get_cosine_scaled_reward`` has the same form but
+    grades with TRL's own accuracy, which misses plain answers.
+    """
+    lengths = map(len, token_lists(completions, completion_ids))
+    scores: list[float | None] = []
+    for verdict, length in zip(accuracy(completions, answer), lengths, strict=True):
+        near = (1 + math.cos(math.pi * min(1.0, length / max_length))) / 2  # 1 at length 0
+        shaped = 0.5 + 0.5 * near if verdict else -0.5 - 0.5 * near
+        scores.append(None if verdict is None else shaped)
+    return scores
+
+
 REWARDS: dict[str, Reward] = {
-    "accuracy": accuracy,
-    "think_format": think_format,
-    "repetition": repetition,
-    "brevity": brevity,
+    function.__name__: function
+    for function in (
+        accuracy,
+        think_format,
+        think_answer_format,
+        reasoning_answer_format,
+        boxed_format,
+        tag_count,
+        reasoning_steps,
+        repetition,
+        ngram_repetition,
+        brevity,
+        length_in_group,
+        length_exact,
+        length_max,
+        overlong,
+        cosine,
+    )
+}
+
+# Mixes by name: this course's, and those of systems it re-creates. Lengths are NanoWorld's.
+MIXES: dict[str, Weights] = {
+    "nano": {"accuracy": 1.0, "think_format": 0.1, "repetition": 0.1},
+    # a Qwen2.5-0.5B experiment with the five rewards of open-r1's first recipes
+    "qwen_rl": {
+        "accuracy": 1.0,
+        "think_answer_format": 1.0,
+        "reasoning_steps": 1.0,
+        "cosine": 1.0,
+        "ngram_repetition": 1.0,
+    },
+    "tina": {"think_format": 1.0, "cosine": 2.0},  # Wang et al. 2025
 }
 
 
-def choose(weights: dict[str, float]) -> tuple[list[Reward], list[float]]:
+def expand(weights: Weights) -> Weights:
+    """A mix with the names of other mixes replaced by their parts, weights multiplied.
+
+    Raises:
+        ValueError: when a part occurs twice.
+    """
+    parts: Weights = {}
+    for name, given in weights.items():
+        mix = MIXES.get(name)
+        if mix is not None and (isinstance(given, bool) or not isinstance(given, int | float)):
+            raise ValueError(f"weight of {name} is {given!r}, not a number")
+        for part, weight in (mix or {name: given}).items():
+            if part in parts:
+                raise ValueError(f"{part} occurs twice in the mix")
+            parts[part] = weight if mix is None else weight * given
+    return parts
+
+
+def choose(weights: Weights) -> tuple[list[Reward], list[float]]:
     """Reward functions and weights for a mix, in a form TRL takes.
 
     Raises:
-        ValueError: for an unknown name, a weight that is no finite number, or no
-            reward at all.
+        ValueError: for an unknown name or setting, a weight that is no finite number,
+            or no reward at all.
     """
-    unknown = sorted(set(weights) - set(REWARDS))
+    parts = expand(weights)
+    unknown = sorted(set(parts) - set(REWARDS))
     if unknown:
-        raise ValueError(f"unknown reward {unknown}; known: {', '.join(REWARDS)}")
-    if not weights:
+        known = ", ".join([*REWARDS, *MIXES])
+        raise ValueError(f"unknown reward {unknown}; known: {known}")
+    if not parts:
         raise ValueError("no reward given")
-    for name, weight in weights.items():
+    functions, values = [], []
+    for name, given in parts.items():
+        settings = dict(given) if isinstance(given, dict) else {"weight": given}
+        weight = settings.pop("weight", None)
         if isinstance(weight, bool) or not isinstance(weight, int | float):
             raise ValueError(f"weight of {name} is {weight!r}, not a number")
         if not math.isfinite(weight):
             raise ValueError(f"weight of {name} is {weight}")
-    return [REWARDS[name] for name in weights], [float(w) for w in weights.values()]
+        functions.append(_with_settings(name, settings))
+        values.append(float(weight))
+    return functions, values
 
 
-def score(
-    weights: dict[str, float], completions: Completions, **columns: Any
-) -> list[dict[str, float]]:
+def settings_of(reward: Reward) -> dict[str, Any]:
+    """A reward's settings and their defaults (its keyword-only arguments)."""
+    handed_over = ("completion_ids", "prompts")  # by TRL, for each batch
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(reward).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in handed_over
+    }
+
+
+def _with_settings(name: str, settings: dict[str, Any]) -> Reward:
+    """The reward with settings filled in, still under its own name, which TRL logs."""
+    if not settings:
+        return REWARDS[name]
+    unknown = sorted(set(settings) - set(settings_of(REWARDS[name])))
+    if unknown:
+        known = ", ".join(settings_of(REWARDS[name])) or "none"
+        raise ValueError(f"{name} has no setting {unknown}; it has: {known}")
+    chosen = partial(REWARDS[name], **settings)
+    chosen.__name__ = name  # type: ignore[attr-defined]
+    return chosen
+
+
+def score(weights: Weights, completions: Completions, **columns: Any) -> list[dict[str, float]]:
     """Each part and the weighted total, per completion (parts that are None count 0)."""
     functions, values = choose(weights)
     rows: list[dict[str, float]] = [{} for _ in completions]
