@@ -127,3 +127,15 @@ def test_ablations_have_a_panel_per_group_and_the_reference_marked():
     assert [round(x, 6) for x in axis.containers[0].lines[0].get_xdata()] == [50.0, 70.0]
     dotted = [line for line in axis.get_lines() if line.get_linestyle() == ":"]
     assert [round(line.get_xdata()[0], 6) for line in dotted] == [50.0]
+
+
+def test_hack_bench_marks_what_is_paid_more_than_honest_work():
+    rows = [
+        {"mix": mix, "behaviour": name, "total": total, "margin": total - 1.0}
+        for mix, totals in {"good": (1.0, 0.0), "bad": (1.0, 3.0)}.items()
+        for name, total in zip(("honest", "spam"), totals, strict=True)
+    ]
+    axis = plots.plot_hack_bench(pd.DataFrame(rows)).axes[0]
+    marks = [(text.get_position(), text.get_text()) for text in axis.texts]
+    assert marks == [((1, 1), "!")]  # column bad, row spam
+    assert axis.images[0].get_array().tolist() == [[0.0, 0.0], [-1.0, 1.0]]

@@ -106,6 +106,7 @@ def test_a_training_of_no_steps_is_found(tmp_path):
         ({"zero_spread": 1.0}, 4, {"groups with zero spread"}),
         ({"clipped": 0.9}, 4, {"completions clipped"}),
         ({}, 3, {"effective batch"}),
+        ({"hacks": ("padding",)}, 4, {"paid more than honest work"}),
     ],
 )
 def test_grpo_checks(tmp_path, probe, prompts, expected):
@@ -129,6 +130,7 @@ def test_probe_counts_groups_without_spread(model, tokenizer, monkeypatch):
         model, tokenizer, prompts, {"accuracy": 1.0}, group_size=4, max_new_tokens=4
     )
     assert (probe.pass_rate, probe.zero_spread, probe.clipped) == (5 / 8, 0.5, 3 / 8)
+    assert probe.hacks == ()
 
 
 def test_report_refuses_and_says_how_to_override():

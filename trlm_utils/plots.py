@@ -349,6 +349,38 @@ def plot_bars(table: Any, label: str, parts: Sequence[str], axis_label: str) -> 
     return figure
 
 
+def plot_hack_bench(table: Any) -> Any:
+    """Heat map of what mixes pay for bad behaviours, against honest, right work.
+
+    A cell shows the margin over the mix's span (largest minus smallest total): 0 is
+    paid like honest work, above 0 (orange, marked) is hackable, -1 is the worst paid.
+
+    Args:
+        table: rows with mix, behaviour, total, margin (`trlm_utils.hackbench.table`).
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import LinearSegmentedColormap
+
+    margins = table.pivot(index="behaviour", columns="mix", values="margin")
+    totals = table.pivot(index="behaviour", columns="mix", values="total")
+    order = [list(dict.fromkeys(table[name])) for name in ("behaviour", "mix")]
+    shown = (margins / (totals.max() - totals.min())).loc[order[0], order[1]].fillna(0.0)
+    colours = LinearSegmentedColormap.from_list("paid", [COLOURS[0], "white", COLOURS[1]])
+    with plt.rc_context(STYLE | {"axes.grid": False}):
+        size = (0.62 * len(order[1]) + 4.2, 0.36 * len(order[0]) + 2.6)
+        figure, axis = plt.subplots(figsize=size)
+        image = axis.imshow(shown, cmap=colours, vmin=-1, vmax=1, aspect="auto")
+        for row, column in zip(*(shown.to_numpy() > 1e-6).nonzero(), strict=True):
+            axis.text(column, row, "!", ha="center", va="center", weight="bold")
+        names = [name.replace("_", " ") for name in order[1]]
+        axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axis.set_yticks(range(len(order[0])), order[0])
+        bar = figure.colorbar(image, ticks=[-1, 0, 1])
+        bar.ax.set_yticklabels(["paid least", "like honest work", "paid most"])
+    plt.close(figure)
+    return figure
+
+
 def plot_lengths(lengths: dict[str, Sequence[int]]) -> Any:
     """Distribution of token lengths, one box per data set."""
     import matplotlib.pyplot as plt

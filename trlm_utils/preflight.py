@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trlm_utils import chat, data, generation, rewards
+from trlm_utils import chat, data, generation, hackbench, rewards
 from trlm_utils.models import END
 from trlm_utils.training import Precision
 
+HACK_PROBLEMS = 20  # problems of the hack bench here
 SAMPLE = 500  # rows looked at by checks whose cost grows with the data
 
 
@@ -157,6 +158,7 @@ class Probe:
     clipped: float
     mean_tokens: float
     table: Any
+    hacks: tuple[str, ...] = ()  # bad behaviours that the mix pays more than honest work
 
 
 def probe_rewards(
@@ -193,6 +195,7 @@ def probe_rewards(
         clipped=sum(not s.finished for s in drawn) / len(drawn),
         mean_tokens=sum(s.tokens for s in drawn) / len(drawn),
         table=table,
+        hacks=tuple(hackbench.hackable(weights, HACK_PROBLEMS)),
     )
 
 
@@ -219,6 +222,12 @@ def check_grpo(
             share(probe.clipped),
             probe.clipped <= 0.5,
             "raise MAX_NEW_TOKENS, or train stage 2 longer",
+        ),
+        Check(
+            "paid more than honest work",
+            "; ".join(probe.hacks) or "nothing on the hack bench",
+            not probe.hacks,
+            "the mix will be gamed: see hackbench.verdict, give accuracy more weight",
         ),
         check_precision(precision),
         Check(
