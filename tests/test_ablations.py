@@ -91,6 +91,8 @@ def test_a_continuing_recipe_lies_in_the_other_ones_folder():
     assert recipes.run_name(path) == "nano"
     nano, plan = recipes.load_plan("nano"), recipes.load_plan("ablations")
     assert plan.stages[: len(nano.stages)] == nano.stages
+    compared = {stage for arms in plan.groups.values() for stage in arms.values()}
+    assert set(plan.stages[-1].parameters["EVALUATE"]) == compared
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ before a kernel starts.
 
 With ``continues: nano`` a recipe's stages come after those of another, in the other's
 run folder. ``groups`` (title -> label -> stage, the reference first) says which stages
-are to be set side by side (`trlm_utils.ablations`).
+are to be set side by side (`trlm_utils.ablations`); its evaluation asks those.
 """
 
 from __future__ import annotations
@@ -302,19 +302,22 @@ def load_plan(
     entries = scales[scale].get("stages") or []
     if not entries:
         raise RecipeError(f"recipe {path.stem}, scale {scale}: no stages")
-    recipe = str(content.get("name", path.stem))
+    recipe, earlier = str(content.get("name", path.stem)), []
     if "continues" in content:
         first = _read_yaml(find_recipe(content["continues"]))
         recipe = str(first.get("name", content["continues"]))
-        entries = first["scales"][scale]["stages"] + entries
+        earlier = first["scales"][scale]["stages"]
+    entries = earlier + entries
     given = parse_overrides(overrides, [str(e.get("stage")) for e in entries])
-    stages: list[StagePlan] = []
-    for entry in entries:
-        wiring = {"RECIPE": recipe, "SEED": seed, "RUN_DIR": run_dir}
-        stages.append(_plan_stage(entry, stages, given, wiring))
-    _check_prompts(stages)
     groups = {str(k): v for k, v in (content.get("groups") or {}).items()}
-    _check_groups(groups, [plan.stage for plan in stages], path)
+    _check_groups(groups, [str(e.get("stage")) for e in entries], path)
+    compared = list(dict.fromkeys(stage for arms in groups.values() for stage in arms.values()))
+    stages: list[StagePlan] = []
+    for number, entry in enumerate(entries):
+        wiring = {"RECIPE": recipe, "SEED": seed, "RUN_DIR": run_dir}
+        shown_here = compared if number >= len(earlier) else []
+        stages.append(_plan_stage(entry, stages, given, wiring, shown_here))
+    _check_prompts(stages)
     return Plan(
         recipe,
         scale,
@@ -352,6 +355,7 @@ def _plan_stage(
     before: Sequence[StagePlan],
     given: dict[str, dict[str, Any]],
     wiring: dict[str, Any],
+    compared: list[str],
 ) -> StagePlan:
     unknown = set(entry) - {"stage", "notebook", "model_from", "parameters"}
     name = entry.get("stage")
@@ -363,6 +367,8 @@ def _plan_stage(
     known = read_parameters(notebook)
     values = {key: parameter.default for key, parameter in known.items()}
     values |= _links(known, before, entry.get("model_from"), name)
+    if "EVALUATE" in known and compared:
+        values["EVALUATE"] = compared
     own = {**(entry.get("parameters") or {}), **given.get(name, {})}
     for key, value in own.items():
         where = f"stage {name}"
