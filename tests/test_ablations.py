@@ -83,7 +83,7 @@ def test_all_group_sizes_draw_as_many_completions():
     plan = recipes.load_plan("ablations")
     stages = {stage.stage: stage.parameters for stage in plan.stages}
     sizes = [stages[name] for name in plan.groups["group size"].values()]
-    assert {p["PROMPTS_PER_STEP"] * p["GROUP_SIZE"] * p["MAX_STEPS"] for p in sizes} == {5120}
+    assert {p["PROMPTS_PER_STEP"] * p["GROUP_SIZE"] * p["MAX_STEPS"] for p in sizes} == {3840}
 
 
 def test_a_continuing_recipe_lies_in_the_other_ones_folder():
