@@ -143,6 +143,20 @@ def test_readme_table_is_that_of_the_committed_tables():
         assert f"{100 * row.difference:+.1f} [{100 * row.low:+.1f}, {100 * row.high:+.1f}]" in text
 
 
+def test_readme_says_what_by_steps_says():
+    """Accuracy at 3 and 4 steps by hand from figures/by_steps.csv."""
+    import pandas as pd
+
+    rows = pd.read_csv(PROJECT_ROOT / "figures" / "by_steps.csv")
+    rows = rows[rows["steps"].isin([3, 4])]
+    text = (PROJECT_ROOT / "README.md").read_text()
+    for stage in ("02_sft_stage1", "03_sft_stage2"):
+        mine = rows[rows["stage"] == stage].assign(right=lambda r: r["n"] * r["accuracy"])
+        sums = mine.groupby("seed")[["right", "n"]].sum()
+        shares = 100 * sums["right"] / sums["n"]
+        assert f"{shares.mean():.1f} [{shares.min():.1f} to {shares.max():.1f}]" in text, stage
+
+
 def test_every_figure_comes_in_three_forms():
     names = {p.stem for p in Path(notebooks.FIGURES).iterdir() if p.suffix not in (".md", ".txt")}
     assert "ladder" in names

@@ -90,6 +90,19 @@ def test_differences_are_pooled_over_seeds(run):
     assert error == pytest.approx((questions**2 + seeds**2) ** 0.5)
 
 
+def test_every_stage_is_compared_with_the_last(run):
+    for seed, folder in ((0, run), (1, run / "seed-1")):
+        place = folder / "07_evaluation" / "data"
+        rows = [ladder_row(s, 0.5, 0.4, 0.6, seed) for s in ("first", "04_dpo", "06_grpo")]
+        write_rows(place / "ladder.jsonl", rows)
+        write_rows(place / "records_first.jsonl", records([0.0] * 4))
+    content = report.collect(recipes.load_plan("nano"), run)
+    found = {(r["from"], r["to"]): r["difference"] for r in content["spans"]}
+    # after: seed 0 half right, seed 1 all right
+    assert found == {("first", "06_grpo"): 0.75, ("04_dpo", "06_grpo"): pytest.approx(0.375)}
+    assert "first to 06_grpo" in report.as_markdown(content)
+
+
 def test_share_of_start_up_is_told(run):
     for seed in ("", "seed-1"):
         place = run / seed / "07_evaluation" / "manifest.json"

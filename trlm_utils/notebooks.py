@@ -178,7 +178,45 @@ def results_table(report: dict[str, Any]) -> str:
         f"\nAccuracy in % on `{band}`, n = {n} held-out questions, mean of {seeds} seeds "
         f"[lowest to highest]. Seconds are those of seed {first}, {total:.1f} minutes together."
     )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_longer_line(report), *_steps_line(report)])
+
+
+def _longer_line(report: dict[str, Any]) -> list[str]:
+    """What DPO and GRPO together did on problems longer than stage 2 is made of."""
+    rows = [
+        row
+        for row in report["spans"]
+        if (row["from"], row["band"], row["decoding"]) == ("03_sft_stage2", "longer", "greedy")
+    ]
+    return [
+        f"\nOn `longer` (5 and 6 steps), greedy, {row['from']} to {row['to']}: {_rise(row)} points."
+        for row in rows
+    ]
+
+
+def _steps_line(report: dict[str, Any]) -> list[str]:
+    """Answering at once against thinking, on problems of 3 and 4 steps, greedy."""
+    shares = [_share_right(report["by_steps"], s) for s in ("02_sft_stage1", "03_sft_stage2")]
+    if not all(shares):
+        return []
+    cells = [_cell(share) for share in shares]
+    return [
+        f"\nOn problems of 3 and 4 steps, greedy: {cells[0]} after stage 1, which answers at "
+        f"once, {cells[1]} after stage 2, which thinks."
+    ]
+
+
+def _share_right(rows: list[dict[str, Any]], stage: str) -> list[float]:
+    """Accuracy on 3 and 4 steps per seed."""
+    shares = []
+    for seed in dict.fromkeys(row["seed"] for row in rows):
+        mine = [
+            r for r in rows if (r["stage"], r["seed"]) == (stage, seed) and r["steps"] in (3, 4)
+        ]
+        asked = sum(row["n"] for row in mine)
+        if asked:
+            shares.append(sum(row["n"] * row["accuracy"] for row in mine) / asked)
+    return shares
 
 
 def _cell(accuracies: list[float]) -> str:

@@ -72,6 +72,7 @@ def collect(plan: Any, base: Path) -> dict[str, Any]:
         "stages": stages,
         "ladder": ladder,
         "comparisons": pooled(comparisons, places) if len(places) > 1 else comparisons,
+        "spans": spans(ladder, places),
         **extras,
         "notes": list(dict.fromkeys(notes)),
     }
@@ -126,6 +127,17 @@ def pooled(comparisons: list[dict[str, Any]], places: list[Path]) -> list[dict[s
             half = stats.Z * (within**2 + between) ** 0.5
             result.append(row | {"low": mean - half, "high": mean + half, "seeds": n})
     return result
+
+
+def spans(ladder: list[dict[str, Any]], places: list[Path]) -> list[dict[str, Any]]:
+    """Differences from every evaluated stage to the last, pooled as in `pooled`."""
+    stages = list(dict.fromkeys(row["stage"] for row in ladder))
+    rows = []
+    for place in places:
+        found = {s: read_rows(place / f"records_{s}.jsonl") for s in stages}
+        for stage in stages[:-1]:
+            rows += evaluation.compare(found[stage], found[stages[-1]], (stage, stages[-1]))
+    return pooled(rows, places) if len(places) > 1 else rows
 
 
 def _averaged(places: list[Path], stage: str) -> list[dict[str, Any]]:
@@ -311,6 +323,8 @@ def as_markdown(content: dict[str, Any]) -> str:
         lines += [f"| {' | '.join(row)} |" for row in body] + [""]
     lines += ["## From stage to stage (paired, 95 % interval)", ""]
     lines += [f"- {verdict(row)}" for row in content["comparisons"]]
+    lines += ["", "## To the last stage (paired, 95 % interval)", ""]
+    lines += [f"- {verdict(row)}" for row in content["spans"]]
     lines += ["", "## Notes", ""] + [f"- {note}" for note in content["notes"]]
     return "\n".join(lines) + "\n"
 
@@ -354,6 +368,7 @@ def as_html(content: dict[str, Any]) -> str:
         parts.append(f"<h2>{html.escape(name)}</h2><table>{''.join(rows)}</table>")
     lists = {
         "From stage to stage (paired, 95 % interval)": map(verdict, content["comparisons"]),
+        "To the last stage (paired, 95 % interval)": map(verdict, content["spans"]),
         "Notes": content["notes"],
     }
     for name, lines in lists.items():
