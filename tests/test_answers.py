@@ -181,6 +181,53 @@ def test_every_math500_gold_answer_equals_itself_in_a_box(real_data):
     golds = [row["answer"] for row in read_json(real_data / "math500" / "test.json")]
     assert len(golds) == 500
     assert [g for g in golds if not answers.grade(rf"\boxed{{{g}}}", g)] == []
+    neighbours = zip(golds, golds[1:] + golds[:1], strict=True)
+    taken = [(g, other) for g, other in neighbours if answers.grade(rf"\boxed{{{other}}}", g)]
+    assert taken == [("5", "x=5"), ("7", "7"), ("3", "3")]  # which are equal
+
+
+PIECES = [
+    *("<think>", "</think>", "<answer>", "</answer>", "<reasoning>", "</reasoning>"),
+    *(r"\boxed{", r"\frac{", "}", "{", "$", "$$", r"\(", r"\)", r"\text{", r"\sqrt{", r"\sum"),
+    *("####", "The answer is", "Answer:", "A:", "because", "or", "not", "=", "^", "_", "&", "%"),
+    *(
+        "0",
+        "1",
+        "12",
+        "1,000",
+        "-5",
+        "1e9",
+        "1/0",
+        "٤",
+        "²",
+        "∞",
+        "\n",
+        "\t",
+        "\x00",
+        "\ud7ff",
+        "🙂",
+    ),
+    *("x", "Ben", "(", ")", "[", "]", ",", ".", "!", "*", "**", "\\", "'", '"', "--", "+", "None"),
+]
+
+
+@pytest.mark.sequence  # a minute
+def test_ten_thousand_hostile_completions_never_raise_hang_or_pass():
+    """Random tags, braces and formulas; none of them holds the gold answer."""
+    import random
+    import time
+
+    draw = random.Random(0)
+    slowest = 0.0
+    for _ in range(10_000):
+        text = "".join(
+            draw.choice(PIECES) + draw.choice(("", " ")) for _ in range(draw.randint(1, 40))
+        )
+        began = time.perf_counter()
+        assert answers.grade(text, "7391") is False, text
+        answers.grade(text, r"\frac{7391}{2}")
+        slowest = max(slowest, time.perf_counter() - began)
+    assert slowest < 10  # seconds; math-verify's own limit is 2 for each of four calls
 
 
 def test_a_gold_formula_is_read_once_for_many_replies(monkeypatch):

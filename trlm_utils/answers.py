@@ -10,7 +10,6 @@ and never closed has no answer.
 
 from __future__ import annotations
 
-import math
 import re
 import signal
 import threading
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 OPEN, CLOSE = "<think>", "</think>"
+MAX_DIGITS = 300  # of a number that is compared directly
 
 _SAID = re.compile(
     r"(?:answer is|answer:|####(?=\s*[-−$0-9.])|^A:)[\s:*]*([^\n]+)",
@@ -36,6 +36,8 @@ _NOT_A_UNIT = re.compile(
 )
 _WORD = re.compile(r"[^\W\d_]+")
 _WORDS = re.compile(r"[^\W\d_]{2,}(?: [^\W\d_]+)*")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_REASON = re.compile(r",?\s+(?:because|since|as)\s")
 _TAGS = re.compile(r"</?(?:answer|think|reasoning)>")
 _UNDONE_SUM = re.compile(r"[0-9]\s*[+*×·/−-]\s*[0-9]")
 # Forms that sympy may take minutes over; a gold answer of that form is still compared.
@@ -86,10 +88,10 @@ def parse(text: str, prefilled: bool = False) -> Completion:
 
 def last_boxed(text: str) -> str | None:
     r"""The content of the last ``\boxed{...}`` (braces balanced), or None."""
-    start = text.rfind(r"\boxed{")
-    if start < 0:
+    boxes = list(_BOX.finditer(text))
+    if not boxes:
         return None
-    begin = start + len(r"\boxed{")
+    begin = boxes[-1].end()
     depth = 1
     for i in range(begin, len(text)):
         depth += {"{": 1, "}": -1}.get(text[i], 0)
@@ -111,7 +113,8 @@ def extract(text: str) -> str | None:
         return boxed.strip()
     said = _SAID.findall(text)
     if said:
-        return said[-1].strip(" *_").rstrip(".").strip(" *_")
+        stated = _REASON.split(said[-1].strip(" *_"))[0]
+        return stated.rstrip(".").strip(" *_")
     formulas = re.findall(r"\$([^$\n]+)\$", text)
     if formulas:
         return formulas[-1].strip()
@@ -122,7 +125,7 @@ def extract(text: str) -> str | None:
     return words[0] if len(words) == 1 else None
 
 
-def as_number(text: str) -> float | None:
+def as_number(text: str) -> float | int | None:
     """Read one plain number: sign, thousands separators, currency, unit or percent.
 
     ``$1,200`` is 1200 and ``18 apples`` is 18, but ``17 or 18``, ``5 million``, ``1,2``
@@ -132,9 +135,10 @@ def as_number(text: str) -> float | None:
     found = _PLAIN.fullmatch(text.strip())
     if not found or _NOT_A_UNIT.search(text):
         return None
-    value = float(found[2].replace(",", ""))
-    if not math.isfinite(value):
+    digits = found[2].replace(",", "")
+    if len(digits) > MAX_DIGITS:
         return None
+    value = float(digits) if "." in digits else int(digits)  # whole numbers stay exact
     return -value if found[1] else value
 
 
@@ -165,7 +169,7 @@ def equal(answer: str, gold: str) -> bool | None:
     return _equal_by_math_verify(answer, gold)
 
 
-def _equal_number(answer: str, gold: float) -> bool | None:
+def _equal_number(answer: str, gold: float | int) -> bool | None:
     """Compare with a gold number; None when only math-verify can tell."""
     sides = [as_number(side) for side in answer.split("=")]
     if None not in sides:
@@ -178,15 +182,16 @@ def _equal_number(answer: str, gold: float) -> bool | None:
     return None
 
 
-def _close(value: float, gold: float) -> bool:
+def _close(value: float | int, gold: float | int) -> bool:
     """Whole numbers exactly, others to a millionth of their size."""
-    if gold.is_integer():
+    if isinstance(gold, int) or gold.is_integer():
         return value == gold
     return abs(value - gold) <= 1e-6 * abs(gold)
 
 
 def _tidy(text: str) -> str:
     r"""Remove what only decorates: bold marks, math brackets, thin spaces."""
+    text = re.sub(r",\\!\s*", ",", text)  # 11,\! 111: a thousands separator set in LaTeX
     for mark in ("**", r"\(", r"\)", r"\[", r"\]", r"\,", r"\!"):
         text = text.replace(mark, "")
     return text.replace("−", "-").replace("°", r"^\circ").strip()
