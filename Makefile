@@ -49,7 +49,7 @@ test: $(READY) ## run every test
 test-fast: $(READY) ## run the tests that take seconds
 	$(PY) -m pytest -m "not sequence"
 
-smoke: ## run every stage as small as it can be, about two minutes
+smoke: ## run every stage as small as it can be, about three minutes
 	$(MAKE) course RECIPE=smoke
 
 lint: $(READY) ## check style and formatting

@@ -239,11 +239,11 @@ def test_a_gold_formula_is_read_once_for_many_replies(monkeypatch):
         math_verify, "parse", lambda text, **k: read.append(text) or parse(text, **k)
     )
     answers.forget()
-    for reply in (r"\frac{1}{3}", r"\frac{1}{4}", r"\frac{2}{4}"):
-        answers.equal(reply, r"\frac{1}{2}")
+    for reply in (r"\frac{3}{6}", r"\frac{4}{8}", r"\frac{2}{4}"):
+        assert answers.equal(reply, r"\frac{1}{2}") is True
     assert sum("{1}{2}" in text for text in read) == 1
     answers.forget()
-    answers.equal(r"\frac{1}{3}", r"\frac{1}{2}")
+    answers.equal(r"\frac{3}{6}", r"\frac{1}{2}")
     assert sum("{1}{2}" in text for text in read) == 2
 
 

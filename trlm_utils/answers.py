@@ -17,6 +17,8 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
+from trlm_utils.values import plainly_different
+
 OPEN, CLOSE = "<think>", "</think>"
 MAX_DIGITS = 300  # of a number that is compared directly
 
@@ -166,6 +168,8 @@ def equal(answer: str, gold: str) -> bool | None:
         return word == gold or (len(gold) > 1 and word.casefold() == gold.casefold())
     if _COSTLY.search(answer) and not _COSTLY.search(gold):
         return False
+    if plainly_different(answer, gold):
+        return False
     return _equal_by_math_verify(answer, gold)
 
 
@@ -194,7 +198,9 @@ def _tidy(text: str) -> str:
     text = re.sub(r",\\!\s*", ",", text)  # 11,\! 111: a thousands separator set in LaTeX
     for mark in ("**", r"\(", r"\)", r"\[", r"\]", r"\,", r"\!"):
         text = text.replace(mark, "")
-    return text.replace("−", "-").replace("°", r"^\circ").strip()
+    text = text.replace("−", "-").replace("°", r"^\circ").strip()
+    whole = re.fullmatch(r"\$([^$]+)\$", text)
+    return whole[1].strip() if whole else text
 
 
 def _bare_word(text: str) -> str:
