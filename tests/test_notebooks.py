@@ -192,3 +192,21 @@ def test_stderr_and_personal_paths_are_left_out():
     merged = notebooks.merge_outputs(source, executed)
     kept = next(c for c in merged.cells if c.cell_type == "code").outputs
     assert [o.text for o in kept] == ["./x"]
+
+
+def test_pictures_get_smaller_once_and_stay_the_same_size():
+    import base64
+    import io
+    import random
+
+    from PIL import Image
+
+    draw = random.Random(0)
+    noise = Image.frombytes("RGB", (64, 64), draw.randbytes(3 * 64 * 64))
+    buffer = io.BytesIO()
+    noise.save(buffer, format="PNG")
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    small = notebooks.smaller_png(encoded)
+    assert len(small) < len(encoded) / 2
+    assert notebooks.smaller_png(small) == small
+    assert Image.open(io.BytesIO(base64.b64decode(small))).size == (64, 64)
