@@ -22,10 +22,13 @@ from trlm_utils.values import plainly_different
 OPEN, CLOSE = "<think>", "</think>"
 MAX_DIGITS = 300  # of a number that is compared directly
 
-_SAID = re.compile(
-    r"(?:answer is|answer:|####(?=\s*[-−$0-9.])|^A:)[\s:*]*([^\n]+)",
-    re.IGNORECASE | re.MULTILINE,
+# What announces an answer; the last one counts.
+_MARK = re.compile(
+    r"(?:answer is|answer:|####(?=\s*[-−$0-9.])|^A:)[\s:*]*(?=\S)", re.IGNORECASE | re.MULTILINE
 )
+# Where the answer ends and talk about it begins, unless the talk takes it back.
+_TALK = re.compile(r"(?<=[^\s.])[.!?]\s+(?=[A-Z])|,?\s+(?:because|since|as|which)\s")
+_TAKEN_BACK = re.compile(r"\b(?:no|not|wait|actually|rather|instead|or)\b", re.IGNORECASE)
 _DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 # A number that stands by itself: not the 4 of 3/4, x^4, 3:04 or 10-4.
 _NUMBER = re.compile(rf"(?<![\w.^/:{{\\√−-])[-−]?(?:{_DIGITS})(?![\w^/:\\π²!])")
@@ -34,16 +37,32 @@ _PLAIN = re.compile(
     rf"[$€£]?\s*([-−]?)\s*[$€£]?\s*({_DIGITS})\s*(?:%|[^\W\d_]{{2,}}(?:\s[^\W\d_]+)*)?[.,!?]?"
 )
 _NOT_A_UNIT = re.compile(
-    r"\b(?:hundred|thousand|million|billion|trillion|dozen|pi|or|and|more|less)\b", re.IGNORECASE
+    r"(?<!\\)\b(?:hundreds?|thousands?|millions?|billions?|trillions?|dozens?|halves|half|pi|or|and|more|"
+    r"less|plus|minus|times|divided|over|than|to|not|no|never|is|was|wrong|but|maybe)\b",
+    re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W\d_]+")
 _WORDS = re.compile(r"[^\W\d_]{2,}(?: [^\W\d_]+)*")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_REASON = re.compile(r",?\s+(?:because|since|as)\s")
 _TAGS = re.compile(r"</?(?:answer|think|reasoning)>")
-_UNDONE_SUM = re.compile(r"[0-9]\s*[+*×·/−-]\s*[0-9]")
+# A number that nothing is left to do on: a literal, a fraction, a power, a root.
+_BRACED = rf"\{{\s*-?(?:{_DIGITS})\s*\}}"
+_FINISHED = re.compile(
+    rf"""\(?\s*[-+]*\s*\$?\s*(?:
+        (?:{_DIGITS})(?:\s*/\s*(?:{_DIGITS}))?
+      | (?:{_DIGITS})?\s*\\[dt]?frac\s*(?:{_BRACED}|\d)\s*(?:{_BRACED}|\d)
+      | (?:{_DIGITS})\s*\^\s*(?:{_BRACED}|\d)
+      | (?:{_DIGITS})?\s*\\sqrt\s*(?:\[\d\])?\s*(?:{_BRACED}|\d)
+      | (?:{_DIGITS})\s*(?:\\times|\\cdot|×|\*)\s*10\s*\^\s*(?:{_BRACED}|\d)
+    )\s*\)?\s*(?:\\?%|\^\s*\{{?\\circ\}}?)?
+    (?:\s*\\(?:text|mathrm|mbox)\s*\{{[^{{}}]*\}}(?:\s*\^\s*\{{?\d\}}?)?|\s+[^\W\d_]+)?""",
+    re.VERBOSE,
+)
+_UNSOLVED = re.compile(r"[a-zA-Z]\s*[-+]\s*\w|\d\s*[-+]\s*[a-zA-Z]")
 # Forms that sympy may take minutes over; a gold answer of that form is still compared.
-_COSTLY = re.compile(r"\\(?:sum|prod|int|lim|binom)|\^\s*\{?\s*[0-9.]{3,}|\^[^,]*\^|[0-9]{3,}\s*!")
+_COSTLY = re.compile(
+    r"\\(?:sum|prod|int|lim|binom)|\^\s*\{?\s*[0-9.]{3,}|\^[^,]*\^|[0-9]{3,}\s*!|[)}\]]\s*!"
+)
 
 
 @dataclass(frozen=True)
@@ -113,18 +132,26 @@ def extract(text: str) -> str | None:
     boxed = last_boxed(text)
     if boxed is not None:
         return boxed.strip()
-    said = _SAID.findall(text)
-    if said:
-        stated = _REASON.split(said[-1].strip(" *_"))[0]
-        return stated.rstrip(".").strip(" *_")
+    marks = list(_MARK.finditer(text))
+    if marks:
+        return _stated(text[marks[-1].end() :].split("\n")[0])
     formulas = re.findall(r"\$([^$\n]+)\$", text)
     if formulas:
         return formulas[-1].strip()
-    numbers = _NUMBER.findall(text)
+    numbers = list(_NUMBER.finditer(text))
     if numbers:
-        return numbers[-1]
+        negated = re.search(r"(?:\bnot|n't|cannot be)\s*$", text[: numbers[-1].start()])
+        return None if negated else numbers[-1][0]
     words = _WORD.findall(text)
     return words[0] if len(words) == 1 else None
+
+
+def _stated(line: str) -> str:
+    """The answer at the beginning of a line, without what is said about it."""
+    first, *talk = _TALK.split(line, maxsplit=1)
+    if talk and _TAKEN_BACK.search(talk[0]):
+        first = line
+    return first.strip(" *_`").rstrip(".").strip(" *_`")
 
 
 def as_number(text: str) -> float | int | None:
@@ -163,6 +190,7 @@ def equal(answer: str, gold: str) -> bool | None:
         verdict = _equal_number(answer, gold_number)
         if verdict is not None:
             return verdict
+        answer = answer.split("=")[-1]
     if _WORD.fullmatch(gold):
         word = _bare_word(answer)  # x and X are two variables, but ben is Ben
         return word == gold or (len(gold) > 1 and word.casefold() == gold.casefold())
@@ -174,16 +202,22 @@ def equal(answer: str, gold: str) -> bool | None:
 
 
 def _equal_number(answer: str, gold: float | int) -> bool | None:
-    """Compare with a gold number; None when only math-verify can tell."""
-    sides = [as_number(side) for side in answer.split("=")]
-    if None not in sides:
-        return all(_close(side, gold) for side in sides)
-    if not re.search(r"[0-9\\π√]", answer):
+    """Compare with a gold number; None when math-verify has to read the last side.
+
+    ``2 + 2 = 4`` and ``x = 4`` state a finished number last, ``34 + 3`` and ``x + 1 = 4``
+    leave work to the checker, which would pay for copying the question.
+    """
+    *before, last = (side.strip() for side in answer.split("="))
+    said = [number for side in before if (number := as_number(side)) is not None]
+    if any(map(_UNSOLVED.search, before)) or not all(_close(n, gold) for n in said):
         return False
-    if "=" not in answer and "\\" not in answer and _UNDONE_SUM.search(answer):
-        fraction = re.fullmatch(r"-?[0-9]+/[0-9]+", answer)
-        return None if fraction else False
-    return None
+    number = as_number(last)
+    if number is not None:
+        return _close(number, gold)
+    for mark in (r"\left", r"\right", "\\ ", "~"):
+        last = last.replace(mark, "")
+    finished = _FINISHED.fullmatch(last.replace(r"\$", "$").strip())
+    return None if finished and not _NOT_A_UNIT.search(last) else False
 
 
 def _close(value: float | int, gold: float | int) -> bool:
@@ -199,15 +233,13 @@ def _tidy(text: str) -> str:
     for mark in ("**", r"\(", r"\)", r"\[", r"\]", r"\,", r"\!"):
         text = text.replace(mark, "")
     text = text.replace("−", "-").replace("°", r"^\circ").strip()
-    whole = re.fullmatch(r"\$([^$]+)\$", text)
-    return whole[1].strip() if whole else text
+    return re.sub(r"^\$([^$]+)\$(?=\s|$)", r"\1", text).strip()  # $18$ dollars
 
 
 def _bare_word(text: str) -> str:
-    r"""The word in ``\text{Ben}``, ``"Ben"!`` or ``Ben, because ...``."""
+    r"""The word in ``\text{Ben}`` or ``"Ben"!``."""
     text = re.sub(r"\\(?:text|textbf|mathrm)\{([^{}]*)\}", r"\1", text)
-    text = re.split(r"[,;]| because | since ", unicodedata.normalize("NFKC", text))[0]
-    return text.strip(" *_`\"'!?.()$")
+    return unicodedata.normalize("NFKC", text).strip(" *_`\"'!?.()$")
 
 
 def grade(text: str, gold: str, prefilled: bool = False) -> bool | None:
