@@ -129,6 +129,8 @@ CONTRACT = "<think> 2 and 2: 4.</think>\n<answer>4</answer>"
         ("reasoning_answer_format", CONTRACT.replace("think", "reasoning"), 1.0),
         ("reasoning_answer_format", CONTRACT, 0.0),
         ("think_format", "<reasoning>a</reasoning> 4", 0.0),  # another contract
+        ("think_format", "a</think> 4", 0.0),  # no opening tag
+        ("boxed_format", r"<think> a.</think> \boxed{5} \fbox{4}", 0.0),  # two kinds
         ("boxed_format", r"<think> a.</think> So \boxed{4}.", 1.0),
         ("boxed_format", r"<think> \boxed{4}.</think> 4", 0.0),  # in the thought only
         ("boxed_format", r"<think> a.</think> \boxed{4} or \boxed{5}", 0.0),  # two
@@ -163,6 +165,31 @@ def test_length_in_group_by_hand():
     texts = [long_reply(10), long_reply(20), long_reply(30), long_reply(10, "5")]
     scores = rewards.length_in_group(texts, ["4"] * 4, prompts=["p"] * 4)
     assert scores == pytest.approx([0.5, 0.0, -0.5, 0.0])
+
+
+def test_a_long_wrong_answer_is_punished_in_its_group():
+    texts = [long_reply(10), long_reply(30, "5"), long_reply(20)]
+    assert rewards.length_in_group(texts, ["4"] * 3) == pytest.approx([0.5, -0.5, 0.0])
+
+
+def test_length_rewards_stop_at_their_ends():
+    assert rewards.length_max([long_reply(2)], ["4"], target=900, slope=0.01) == [1.0]
+    assert rewards.length_exact([long_reply(900)], target=10, slope=0.01) == [-1.0]
+    assert rewards.overlong([long_reply(128), long_reply(144), long_reply(161)]) == [0, -0.5, -1]
+
+
+def test_parts_that_do_not_apply_count_nothing():
+    (row,) = rewards.score({"accuracy": 1.0, "think_format": 0.1}, [GOOD], answer=[""])
+    assert row["total"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("name", ["length_max", "cosine", "length_in_group"])
+def test_an_unclosed_prefilled_thought_has_no_answer_for_length_either(name):
+    texts = ["2 and 2: 4. The answer is 4.", "2 and 2: so. And so on. The answer is 5."]
+    closed, opened = (
+        rewards.REWARDS[name](texts, ["4", "4"], prefilled=p)[0] for p in (False, True)
+    )
+    assert closed > 0 >= opened
 
 
 def test_length_in_group_looks_at_each_group_alone():

@@ -121,6 +121,11 @@ def last_boxed(text: str) -> str | None:
     return None
 
 
+def count_boxes(text: str) -> int:
+    r"""How many ``\boxed{`` a text opens."""
+    return len(_BOX.findall(text))
+
+
 def extract(text: str) -> str | None:
     r"""The answer stated in the text after the thought, or None.
 

@@ -74,7 +74,7 @@ def think_format(completions: Completions, *, prefilled: bool = False, **_: Any)
     second ``</think>``.
     """
     return [
-        float(answers.CLOSE in text and answers.parse(text, prefilled).well_formed)
+        float((prefilled or answers.OPEN in text) and answers.parse(text, prefilled).well_formed)
         for text in texts_of(completions)
     ]
 
@@ -124,7 +124,7 @@ def boxed_format(completions: Completions, *, prefilled: bool = False, **_: Any)
     scores = []
     for text in texts_of(completions):
         after = answers.parse(text, prefilled).answer
-        content = answers.last_boxed(after) if after.count(r"\boxed{") == 1 else None
+        content = answers.last_boxed(after) if answers.count_boxes(after) == 1 else None
         scores.append(float(bool(content and content.strip())))
     return scores
 
@@ -164,7 +164,7 @@ def reasoning_steps(completions: Completions, *, enough: int = 3, **_: Any) -> l
 # --- repetition -------------------------------------------------------------------
 
 
-def repetition(completions: Completions, **_: Any) -> list[float]:
+def repetition(completions: Completions, *, prefilled: bool = False, **_: Any) -> list[float]:
     """Minus the share of sentences in the thought that were said before, in [-1, 0].
 
     Sentence level, because in small worlds token n-grams repeat for good reasons
@@ -172,7 +172,7 @@ def repetition(completions: Completions, **_: Any) -> list[float]:
     """
     scores = []
     for text in texts_of(completions):
-        thought = answers.parse(text).thought or ""
+        thought = answers.parse(text, prefilled).thought or ""
         sentences = [s.strip() for s in thought.split(".") if s.strip()]
         repeated = len(sentences) - len(set(sentences))
         scores.append(-repeated / len(sentences) if sentences else 0.0)
@@ -210,6 +210,7 @@ def length_in_group(
     *,
     completion_ids: Any = None,
     prompts: Any = None,
+    prefilled: bool = False,
     **_: Any,
 ) -> list[float | None]:
     """Shorter than the rest of the group, in [-0.5, 0.5] (Kimi k1.5, Team Kimi 2025, 2.3.3).
@@ -219,7 +220,7 @@ def length_in_group(
     that share a prompt; without prompts, all completions.
     """
     lengths = list(map(len, token_lists(completions, completion_ids)))
-    right = accuracy(completions, answer)
+    right = accuracy(completions, answer, prefilled=prefilled)
     keys = [""] * len(lengths) if prompts is None else [str(prompt) for prompt in prompts]
     scores: list[float | None] = []
     for _key, members in groupby(range(len(lengths)), key=keys.__getitem__):
@@ -241,9 +242,10 @@ def length_exact(
     slope: float = 0.003,
     **_: Any,
 ) -> list[float]:
-    """``-slope * |target - length|``, at least -1: L1-Exact (Aggarwal and Welleck 2025).
+    """``-slope * |target - length|``, at least -1: the length term of L1-Exact.
 
-    Their slope is 0.0003 for lengths in thousands of tokens.
+    Aggarwal and Welleck 2025 add it to the accuracy, take the target from each prompt
+    and, for completions of thousands of tokens, a slope of 0.0003; the floor is ours.
 
     >>> length_exact(["a b c d"], target=14, slope=0.01)
     [-0.1]
@@ -260,6 +262,7 @@ def length_max(
     target: int = 64,
     slope: float = 0.003,
     offset: float = 0.5,
+    prefilled: bool = False,
     **_: Any,
 ) -> list[float | None]:
     """Right, and not much longer than allowed: L1-Max (Aggarwal and Welleck 2025), in [0, 1].
@@ -270,7 +273,9 @@ def length_max(
     lengths = map(len, token_lists(completions, completion_ids))
     return [
         None if right is None else right * min(1.0, max(0.0, slope * (target - n) + offset))
-        for right, n in zip(accuracy(completions, answer), lengths, strict=True)
+        for right, n in zip(
+            accuracy(completions, answer, prefilled=prefilled), lengths, strict=True
+        )
     ]
 
 
@@ -304,9 +309,12 @@ def cosine(
     *,
     completion_ids: Any = None,
     max_length: int = 160,
+    prefilled: bool = False,
     **_: Any,
 ) -> list[float | None]:
-    """Right and short is best, wrong and short is worst, in [-1, 1] (Yeo et al. 2025).
+    """Right and short is best, wrong and short is worst, in [-1, 1].
+
+    The form is that of Yeo et al. 2025, the four end points are open-r1's and TRL's:
 
     ``low + (high - low) (1 + cos(pi length / max_length)) / 2``: from 1 to 0.5 with
     growing length for right completions, from -1 to -0.5 for wrong ones; constant
@@ -315,7 +323,8 @@ def cosine(
     """
     lengths = map(len, token_lists(completions, completion_ids))
     scores: list[float | None] = []
-    for verdict, length in zip(accuracy(completions, answer), lengths, strict=True):
+    verdicts = accuracy(completions, answer, prefilled=prefilled)
+    for verdict, length in zip(verdicts, lengths, strict=True):
         near = (1 + math.cos(math.pi * min(1.0, length / max_length))) / 2  # 1 at length 0
         shaped = 0.5 + 0.5 * near if verdict else -0.5 - 0.5 * near
         scores.append(None if verdict is None else shaped)
@@ -354,7 +363,7 @@ MIXES: dict[str, Weights] = {
         "cosine": 1.0,
         "ngram_repetition": 1.0,
     },
-    "tina": {"think_format": 1.0, "cosine": 2.0},  # Wang et al. 2025
+    "tina": {"think_format": 1.0, "cosine": 2.0},  # Wang et al. 2025, after Open-RS
 }
 
 
@@ -443,7 +452,7 @@ def advantages(rewards: Sequence[float], scale: bool = True) -> list[float]:
     """GRPO's advantages of one group: reward minus group mean, over the group's spread.
 
     ``A_i = (r_i - mean(r)) / (std(r) + 1e-4)`` with the unbiased standard deviation
-    (Shao et al. 2024, DeepSeekMath, section 4.1.1; constants as in TRL). Without
+    (Shao et al. 2024, DeepSeekMath, section 4.1; constants as in TRL). Without
     ``scale`` the division is left out (Liu et al. 2025, Dr. GRPO).
 
     Raises:
