@@ -27,7 +27,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ class Plan:
     about: str
     needs_hub: bool
     stages: tuple[StagePlan, ...]
-    groups: dict[str, dict[str, str]]
+    groups: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 # --- notebooks --------------------------------------------------------------------
