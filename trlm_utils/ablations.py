@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trlm_utils import evaluation, report
-from trlm_utils.stage import PROJECT_ROOT, StageError, read_rows, runs_root, shown, write_text
+from trlm_utils import evaluation, recipes, report
+from trlm_utils.stage import PROJECT_ROOT, StageError, runs_root, shown, write_text
 
 FILE = "ablations.csv"
 Groups = dict[str, dict[str, str]]
@@ -43,21 +43,19 @@ def table(groups: Groups, base: Path) -> Any:
     """
     import pandas as pd
 
-    stages = list(dict.fromkeys(stage for arms in groups.values() for stage in arms.values()))
-    places = record_folders(base, stages)
-    records = {
-        stage: [read_rows(place / f"records_{stage}.jsonl") for place in places] for stage in stages
-    }
+    stages = recipes.stages_in(groups)
+    records = report.read_records(record_folders(base, stages), stages)
+    references = {group: next(iter(arms.values())) for group, arms in groups.items()}
+    pairs = {(references[group], s) for group, arms in groups.items() for s in arms.values()}
+    differences = _differences(sorted((a, b) for a, b in pairs if a != b), records)
     rows = []
-    for group, arms in groups.items() if places else ():
-        reference = next(iter(arms.values()))
+    for group, arms in groups.items() if records[stages[0]] else ():
+        reference = references[group]
         for arm, stage in arms.items():
-            differences = {}
-            if stage != reference:
-                differences = _differences(records, reference, stage, places)
+            names = {"group": group, "arm": arm, "reference": stage == reference}
             for row in _means(records[stage], stage):
-                names = {"group": group, "arm": arm, "reference": stage == reference}
-                rows.append(names | row | differences.get((row["band"], row["decoding"]), {}))
+                key = (reference, stage, row["band"], row["decoding"])
+                rows.append(names | row | differences.get(key, {}))
     return pd.DataFrame(rows)
 
 
@@ -82,17 +80,15 @@ def _means(records: Sequence[list[dict[str, Any]]], stage: str) -> list[dict[str
 
 
 def _differences(
-    records: dict[str, list[list[dict[str, Any]]]], reference: str, stage: str, places: list[Path]
-) -> dict[tuple[str, str], dict[str, float]]:
-    """Pooled paired differences to the reference, by band and decoding."""
-    pairs = zip(records[reference], records[stage], strict=True)
-    rows = [row for a, b in pairs for row in evaluation.compare(a, b, (reference, stage))]
-    if len(places) > 1:
-        rows = report.pooled(rows, places)
+    pairs: Sequence[tuple[str, str]], records: report.Records
+) -> dict[tuple[str, str, str, str], dict[str, float]]:
+    """Pooled paired differences by reference, stage, band and decoding."""
     names = {"difference": "difference", "low": "difference_low", "high": "difference_high"}
     return {
-        (row["band"], row["decoding"]): {new: row[old] for old, new in names.items()}
-        for row in rows
+        (row["from"], row["to"], row["band"], row["decoding"]): {
+            new: row[old] for old, new in names.items()
+        }
+        for row in report.differences(pairs, records)
     }
 
 

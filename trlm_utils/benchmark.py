@@ -27,6 +27,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from trlm_utils import pipeline
 from trlm_utils.stage import StageError, runs_root
 
 BATCHES = (64, 128, 256, 512)  # tried for plain generate
@@ -330,7 +331,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise StageError(f"{run} holds no finished 04_dpo: run `make course` first")
             rollouts(run, options.repeats)
         elif options.what == "training":
-            training_times([int(seed) for seed in options.seed.split(",")])
+            training_times(pipeline.parse_seeds(options.seed))
         else:
             if options.math and not (options.math / "test.json").is_file():
                 raise StageError(f"{options.math} holds no test.json")

@@ -12,7 +12,6 @@ soon learn to do, and counts with the form that pays it best.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from trlm_utils import rewards, world
@@ -72,9 +71,8 @@ def undone_sum(problem: world.Problem) -> str:
     """The question's numbers strung together for the checker to add up; "" for names."""
     if problem.family == "swap":
         return ""
-    first, *rest = problem.steps
     work = "".join(f" {step.operator} {step.operand}" for step in problem.steps)
-    return f"x = {first.before}{work}"
+    return f"x = {problem.steps[0].before}{work}"
 
 
 def totals(weights: rewards.Weights, problems: int = PROBLEMS) -> dict[str, float]:
@@ -82,7 +80,7 @@ def totals(weights: rewards.Weights, problems: int = PROBLEMS) -> dict[str, floa
 
     The behaviours of one problem and form are one group, for rewards that compare.
     """
-    chosen = [p for p in world.make_problems("hackbench", problems)]
+    chosen = world.make_problems("hackbench", problems)
     sums: dict[str, dict[str, float]] = {}
     for contract in CONTRACTS:
         for problem in chosen:
@@ -149,6 +147,6 @@ def table(mixes: dict[str, rewards.Weights], problems: int = PROBLEMS) -> Any:
     return pd.DataFrame(rows)
 
 
-def all_mixes(names: Sequence[str] = ()) -> dict[str, rewards.Weights]:
+def all_mixes() -> dict[str, rewards.Weights]:
     """Every named mix, and every reward alone."""
-    return {name: {name: 1.0} for name in names or (*rewards.MIXES, *rewards.REWARDS)}
+    return {name: {name: 1.0} for name in (*rewards.MIXES, *rewards.REWARDS)}

@@ -311,12 +311,11 @@ def load_plan(
     given = parse_overrides(overrides, [str(e.get("stage")) for e in entries])
     groups = {str(k): v for k, v in (content.get("groups") or {}).items()}
     _check_groups(groups, [str(e.get("stage")) for e in entries], path)
-    compared = list(dict.fromkeys(stage for arms in groups.values() for stage in arms.values()))
     stages: list[StagePlan] = []
     for number, entry in enumerate(entries):
         wiring = {"RECIPE": recipe, "SEED": seed, "RUN_DIR": run_dir}
-        shown_here = compared if number >= len(earlier) else []
-        stages.append(_plan_stage(entry, stages, given, wiring, shown_here))
+        compared = stages_in(groups) if number >= len(earlier) else []
+        stages.append(_plan_stage(entry, stages, given, wiring, compared))
     _check_prompts(stages)
     return Plan(
         recipe,
@@ -439,6 +438,11 @@ def _check_prompts(stages: Sequence[StagePlan]) -> None:
                 f"stage {plan.stage}: PROMPTS_PER_STEP is {need}, but the data stage "
                 f"makes only GRPO_PROMPTS {have}"
             )
+
+
+def stages_in(groups: dict[str, dict[str, str]]) -> list[str]:
+    """The stages that groups name, each once."""
+    return list(dict.fromkeys(stage for arms in groups.values() for stage in arms.values()))
 
 
 def _check_groups(groups: dict[str, Any], stages: Sequence[str], path: Path) -> None:

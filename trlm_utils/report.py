@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import io
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from trlm_utils.stage import (
 
 NEAR_ZERO = 0.05
 EXTRAS = ("by_steps", "styles", "pass_at_k")  # further tables of the evaluation
+Records = dict[str, list[list[dict[str, Any]]]]  # stage -> its records, a list per seed
 SPEEDS = ("training_tokens_per_second", "rollout_tokens_per_second")
 
 
@@ -62,6 +64,8 @@ def collect(plan: Any, base: Path) -> dict[str, Any]:
                     if (place / f"{name}.jsonl").is_file():
                         rows = read_rows(place / f"{name}.jsonl")
                         extras[name] += [row | {"seed": seed} for row in rows]
+    evaluated = list(dict.fromkeys(row["stage"] for row in ladder))
+    records = read_records(places, evaluated)
     for entry in stages:
         notes += [f"{entry['stage']}: {n}" for n in entry["metrics"].get("notes", [])]
     return {
@@ -71,8 +75,8 @@ def collect(plan: Any, base: Path) -> dict[str, Any]:
         "environment": package_versions() | _device(stages),
         "stages": stages,
         "ladder": ladder,
-        "comparisons": pooled(comparisons, places) if len(places) > 1 else comparisons,
-        "spans": spans(ladder, places),
+        "comparisons": pooled(comparisons, records) if len(places) > 1 else comparisons,
+        "spans": differences([(stage, evaluated[-1]) for stage in evaluated[:-1]], records),
         **extras,
         "notes": list(dict.fromkeys(notes)),
     }
@@ -100,7 +104,26 @@ def _device(stages: list[dict[str, Any]]) -> dict[str, str]:
     return {"device": ", ".join(sorted(devices))} if devices else {}
 
 
-def pooled(comparisons: list[dict[str, Any]], places: list[Path]) -> list[dict[str, Any]]:
+def read_records(places: Sequence[Path], stages: Iterable[str]) -> Records:
+    """Evaluation records of each stage, a list per seed.
+
+    Args:
+        places: the ``data`` folder of the evaluation, one per seed.
+    """
+    return {s: [read_rows(place / f"records_{s}.jsonl") for place in places] for s in stages}
+
+
+def differences(pairs: Sequence[tuple[str, str]], records: Records) -> list[dict[str, Any]]:
+    """Paired differences between stages; with several seeds pooled over them."""
+    rows = []
+    for start, end in pairs:
+        for before, after in zip(records[start], records[end], strict=True):
+            rows += evaluation.compare(before, after, (start, end))
+    seeds = max(map(len, records.values()), default=0)
+    return pooled(rows, records) if seeds > 1 else rows
+
+
+def pooled(comparisons: list[dict[str, Any]], records: Records) -> list[dict[str, Any]]:
     """Differences averaged over seeds, with an interval for other seeds and questions.
 
     All seeds answer the same questions. A question's score is averaged over the seeds
@@ -110,13 +133,13 @@ def pooled(comparisons: list[dict[str, Any]], places: list[Path]) -> list[dict[s
 
     Args:
         comparisons: rows of all seeds (`evaluation.compare`).
-        places: the ``data`` folder of the evaluation, one per seed.
+        records: see `read_records`.
     """
     groups: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
     for row in comparisons:
         groups[row["from"], row["to"], row["band"], row["decoding"]].append(row)
     pairs = dict.fromkeys((start, end) for start, end, _, _ in groups)
-    averaged = {name: _averaged(places, name) for name in dict.fromkeys(sum(pairs, ()))}
+    averaged = {name: _averaged(records[name]) for name in dict.fromkeys(sum(pairs, ()))}
     result = []
     for start, end in pairs:
         for row in evaluation.compare(averaged[start], averaged[end], (start, end)):
@@ -129,20 +152,8 @@ def pooled(comparisons: list[dict[str, Any]], places: list[Path]) -> list[dict[s
     return result
 
 
-def spans(ladder: list[dict[str, Any]], places: list[Path]) -> list[dict[str, Any]]:
-    """Differences from every evaluated stage to the last, pooled as in `pooled`."""
-    stages = list(dict.fromkeys(row["stage"] for row in ladder))
-    rows = []
-    for place in places:
-        found = {s: read_rows(place / f"records_{s}.jsonl") for s in stages}
-        for stage in stages[:-1]:
-            rows += evaluation.compare(found[stage], found[stages[-1]], (stage, stages[-1]))
-    return pooled(rows, places) if len(places) > 1 else rows
-
-
-def _averaged(places: list[Path], stage: str) -> list[dict[str, Any]]:
+def _averaged(found: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """A stage's evaluation records with each accuracy averaged over the seeds."""
-    found = [read_rows(place / f"records_{stage}.jsonl") for place in places]
     scores: dict[tuple[str, str], list[float]] = defaultdict(list)
     for record in (record for records in found for record in records):
         scores[record["id"], record["decoding"]].append(record["accuracy"])
