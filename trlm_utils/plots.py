@@ -71,13 +71,20 @@ def plot_ladder(ladder: Any) -> Any:
     return figure
 
 
-def _panels(number: int, **settings: Any) -> tuple[Any, list[Any]]:
+def _percent(rows: Any) -> tuple[Any, list[Any]]:
+    """Accuracies (or differences) of rows in %, and their distances to low and high."""
+    name = "accuracy" if "accuracy" in rows else "difference"
+    value = 100 * rows[name]
+    return value, [value - 100 * rows["low"], 100 * rows["high"] - value]
+
+
+def _panels(number: int, width: float = 3.9, **settings: Any) -> tuple[Any, list[Any]]:
     """A figure of up to three panels a row, and its panels in reading order."""
     import matplotlib.pyplot as plt
 
     across = min(number, 3)
     down = -(-number // across)
-    size = (3.9 * across + 0.8, 3.1 * down + 1.0)
+    size = (width * across + 0.8, 3.1 * down + 1.0)
     figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, **settings)
     for axis in axes.flat[number:]:
         axis.axis("off")
@@ -107,8 +114,7 @@ def _ladder_panel(axis: Any, rows: Any, stages: Sequence[str]) -> None:
             axis.plot(x, 100 * part["accuracy"], ".", color=colour, ms=4, alpha=0.7)
         mean = over_seeds(part).set_index("stage").reindex(stages).dropna()
         x = [stages.index(stage) + shift for stage in mean.index]
-        y = 100 * mean["accuracy"]
-        error = [y - 100 * mean["low"], 100 * mean["high"] - y]
+        y, error = _percent(mean)
         axis.errorbar(x, y, error, color=colour, marker=marker, ls=line, capsize=3, label=decoding)
     axis.set_xticks(range(len(stages)), [short(s) for s in stages], rotation=40, ha="right")
 
@@ -187,8 +193,7 @@ def plot_rises(comparisons: Any) -> Any:
                     (comparisons["band"] == band) & (comparisons["decoding"] == decoding)
                 ]
                 x = [stages.index(stage) + 0.16 * (decoding == "sampled") for stage in part["to"]]
-                y = 100 * part["difference"]
-                error = [y - 100 * part["low"], 100 * part["high"] - y]
+                y, error = _percent(part)
                 style = {"color": colour, "marker": marker, "ls": "", "capsize": 3}
                 axis.errorbar(x, y, error, label=decoding, **style)
             axis.axhline(0, color="black", lw=1)
@@ -250,8 +255,7 @@ def plot_by_steps(rows: Any) -> Any:
         for k, (colour, marker, stage) in enumerate(zip(COLOURS, MARKERS, stages, strict=False)):
             part = rows[rows["stage"] == stage].drop(columns="stage")
             mean = over_seeds(part.rename(columns={"steps": "stage"}))
-            y = 100 * mean["accuracy"]
-            error = [y - 100 * mean["low"], 100 * mean["high"] - y]
+            y, error = _percent(mean)
             x = mean["stage"] + 0.06 * (k - (len(stages) - 1) / 2)
             axis.errorbar(x, y, error, color=colour, marker=marker, capsize=3, label=short(stage))
         axis.set_xlabel("steps of the problem")
@@ -274,19 +278,15 @@ def plot_ablations(table: Any, decoding: str = "sampled") -> Any:
     table = table[table["decoding"] == decoding]
     groups = list(dict.fromkeys(table["group"]))
     bands = list(dict.fromkeys(table["band"]))
-    across = min(3, len(groups))
-    down = -(-len(groups) // across)
     with plt.rc_context(STYLE):
-        size = (5.0 * across, 3.1 * down + 0.5)
-        figure, axes = plt.subplots(down, across, figsize=size, sharex=True, squeeze=False)
-        for axis, group in zip(axes.flat, groups, strict=False):
+        figure, axes = _panels(len(groups), width=4.8, sharex=True)
+        for axis, group in zip(axes, groups, strict=True):
             rows = table[table["group"] == group]
             arms = list(dict.fromkeys(rows["arm"]))
             for k, band in enumerate(bands):
                 part = rows[rows["band"] == band]
                 y = [arms.index(arm) + 0.22 * (k - (len(bands) - 1) / 2) for arm in part["arm"]]
-                x = 100 * part["accuracy"]
-                error = [x - 100 * part["low"], 100 * part["high"] - x]
+                x, error = _percent(part)
                 style = {"color": COLOURS[k], "marker": MARKERS[k], "ls": "", "capsize": 3}
                 axis.errorbar(x, y, xerr=error, label=band.replace("_", " "), **style)
                 for value in x[part["reference"]]:
@@ -295,10 +295,8 @@ def plot_ablations(table: Any, decoding: str = "sampled") -> Any:
             axis.set_ylim(len(arms) - 0.5, -0.5)
             axis.set_xlim(-2, 102)
             axis.set_title(group)
-        for axis in axes.flat[len(groups) :]:
-            axis.set_visible(False)
         figure.supxlabel(f"accuracy (%), {decoding}, 95 % interval; dotted: the reference")
-        axes.flat[0].legend(frameon=False, fontsize=10, loc="lower left")
+        _legend(figure, axes)
     plt.close(figure)
     return figure
 
