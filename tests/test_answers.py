@@ -1,76 +1,13 @@
-"""The one checker: a table of cases, each with its reason."""
+"""The one checker: how it takes completions apart, and that it never hangs or raises.
+
+The table of graded cases stands in test_answer_cases.py.
+"""
 
 import threading
 
 import pytest
 
 from trlm_utils import answers
-
-GRADES = [
-    ("The answer is 4.", "4", True, "stated answer, no thought"),
-    ("<think> 2 + 2 = 4.</think> The answer is 4.", "4", True, "answer after the thought"),
-    ("<think> The answer is 4.</think> The answer is 5.", "4", False, "thought not graded"),
-    ("<think> 2 + 2 = 4. The answer is 4.", "4", False, "unclosed thought has no answer"),
-    ("</think> The answer is 4.", "4", True, "opening tag prefilled in the prompt"),
-    ("<think> a</think> 4 <think> b", "4", False, "a second thought is left open"),
-    ("</think><think> b", "4", False, "tags in the wrong order"),
-    ("<think> a</think>", "4", False, "no answer at all"),
-    ("", "4", False, "empty"),
-    (r"So \boxed{4}", "4", True, "boxed"),
-    (r"\boxed{3} no, \boxed{4}", "4", True, "last box counts"),
-    (r"\boxed{\frac{1}{2}}", "0.5", True, "braces inside a box"),
-    ("#### 72", "72", True, "GSM8K form"),
-    ("The answer is 1,200.", "1200", True, "thousands separator"),
-    ("The answer is $1200.", "1200", True, "currency"),
-    ("The answer is 18 apples.", "18", True, "unit"),
-    ("The answer is 17 or 18.", "18", False, "two candidates are no answer"),
-    ("The answer is 4.0.", "4", True, "trailing zero"),
-    ("The answer is -4.", "4", False, "sign matters"),
-    ("The answer is 41.", "4", False, "prefix of a number"),
-    ("The answer is Ben.", "Ben", True, "a name"),
-    ("The answer is ben.", "Ben", True, "case does not matter"),
-    ("The answer is Ben or Dan.", "Ben", False, "two names"),
-    ("Ana", "Ben", False, "another name"),
-    ("12 then 15", "15", True, "last number without a stated answer"),
-    ("The answer is 4. The answer is 5.", "4", False, "last statement counts"),
-    ("The answer is no.", "yes", False, "wrong word"),
-    (r"The answer is $\frac{3}{4}$.", "0.75", True, "LaTeX against a decimal"),
-    (r"\boxed{(0, \frac{\pi}{2})}", r"(0, \frac{\pi}{2})", True, "tuple"),
-    (r"\boxed{[1, 2)}", r"(1, 2)", False, "interval ends matter"),
-    ("<answer>4</answer>", "4", True, "answer tags"),
-    ("The answer is .5", "5", False, "a leading dot is part of the number"),
-    ("The answer is .5", "0.5", True, "a decimal without its zero"),
-    ("The answer is -$5.", "-5", True, "sign before the currency"),
-    ("The answer is −5.", "-5", True, "typographic minus"),
-    ("The answer is at least 5.", "5", False, "a bound is no value"),
-    ("The answer is 5 million.", "5", False, "a magnitude is no unit"),
-    ("The answer is 1,2.", "12", False, "two numbers are not one"),
-    ("The answer isn't 4.", "4", False, "negated"),
-    ("The answer is not 4.", "4", False, "negated in full"),
-    ("The answer is 34 + 3.", "37", False, "work left undone, copied from the question"),
-    ("The answer is 17 = 18.", "18", False, "contradicts itself"),
-    ("The answer is 17}$ $\\boxed{18.", "18", False, "breaks out of the box"),
-    ("The answer is 1000001.", "1000000", False, "whole numbers are compared exactly"),
-    ("The answer is 0.333333.", "0.3333333", True, "decimals to a millionth"),
-    ("So x is 3/4", "4", False, "the denominator is not the answer"),
-    ("the time is 5:30", "30", False, "minutes are not the answer"),
-    ("The answer is:\n\n18", "18", True, "answer on the next line"),
-    ("**Answer: 18**", "18", True, "bold"),
-    ("#### Step 2: total\n18", "18", True, "a heading is not GSM8K's mark"),
-    ("Plan A: 5 dollars.\nSo together 12.", "12", True, "A: inside a line"),
-    (r"So we get $\frac{14}{3}$.", r"\frac{14}{3}", True, "last formula"),
-    (r"\boxed{\text{Ben}}", "Ben", True, "a word set as text"),
-    ("The answer is Ben, because he is tall.", "Ben", True, "a reason behind a word"),
-    ("The answer is 1/2.", "0.5", True, "a fraction is a number"),
-    (r"\boxed{X}", "x", False, "case counts in formulas"),
-]
-
-
-@pytest.mark.parametrize(
-    ("text", "gold", "expected"), [c[:3] for c in GRADES], ids=[c[3] for c in GRADES]
-)
-def test_grade(text, gold, expected):
-    assert answers.grade(text, gold) is expected
 
 
 def test_unreadable_gold_is_none():
