@@ -124,6 +124,14 @@ def test_sampling_follows_the_models_distribution(model, tokenizer):
         assert abs(seen - chance[text]) < 4 * (chance[text] / 4000) ** 0.5
 
 
+def test_an_impossible_token_is_never_drawn():
+    chance = torch.tensor([0.0, 0.3, 0.0, 0.7, 0.0])
+    drawn = generation._draw(chance.log().expand(20_000, -1), 1.0)
+    counts = torch.bincount(drawn, minlength=5) / 20_000
+    assert counts[[0, 2, 4]].sum() == 0
+    assert abs(counts[3] - 0.7) < 4 * (0.7 * 0.3 / 20_000) ** 0.5
+
+
 def test_training_mode_is_restored(model, tokenizer):
     model.train()
     generation.sample(model, tokenizer, ["Ana"], max_new_tokens=2)

@@ -70,7 +70,7 @@ def evaluate(
     *,
     max_new_tokens: int = 160,
     samples: int = 8,
-    batch_size: int = 512,
+    batch_size: int = 256,
     seed: int = 0,
     system: str = "",
     decodings: Sequence[str] = DECODINGS,
@@ -141,7 +141,7 @@ def count_right(
     *,
     samples: int = 32,
     max_new_tokens: int = 160,
-    batch_size: int = 512,
+    batch_size: int = 256,
     seed: int = 0,
     system: str = "",
 ) -> list[Record]:

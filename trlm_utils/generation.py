@@ -44,7 +44,7 @@ def sample(
     *,
     max_new_tokens: int,
     temperature: float = 1.0,
-    batch_size: int = 512,
+    batch_size: int = 256,
     seed: int | None = None,
 ) -> list[Sample]:
     """Complete rendered prompts, one completion each, in the order given.
@@ -91,7 +91,7 @@ def complete(
     pad: int,
     max_new_tokens: int,
     temperature: float = 1.0,
-    batch_size: int = 512,
+    batch_size: int = 256,
 ) -> list[Tokens]:
     """Token ids of one completion per prompt, each up to and including ``end``.
 
@@ -199,7 +199,11 @@ def _draw(logits: torch.Tensor, temperature: float) -> torch.Tensor:
 
     if temperature == 0:
         return logits.argmax(-1)
-    return torch.multinomial((logits / temperature).softmax(-1), 1)[:, 0]
+    # inverse transform sampling: torch.multinomial draws one random number per token of
+    # the vocabulary. The share lies in (0, 1], so an impossible token is never chosen.
+    reached = (logits / temperature).softmax(-1).cumsum(-1)
+    share = 1 - torch.rand(len(reached), 1, device=reached.device)
+    return torch.searchsorted(reached, share * reached[:, -1:])[:, 0]
 
 
 def _cache(config: Any, room: int) -> Any:
@@ -266,7 +270,7 @@ class Rollouts:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, batch_size: int = 512
+        self, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, batch_size: int = 256
     ):
         self.tokenizer = tokenizer
         self.budget, self.batch_size = max_new_tokens, batch_size
