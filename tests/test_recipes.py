@@ -117,6 +117,27 @@ def test_bad_recipes_get_one_line(tmp_path, stages, message):
         recipes.load_plan(write(tmp_path, *stages))
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"continues": "nanno"}, "no recipe 'nanno'; did you mean nano"),
+        ({"continues": 3}, "no recipe '3'"),
+        ({"continues": "trlm", "scales": {"full": 1}}, "scale full: no stages"),
+        ({"scales": ["nano"]}, "has no scale 'full', only"),
+        ({"scales": {"full": {"stages": ["00_start_here"]}}}, "stages is no list"),
+        ({"scales": {"full": {"stages": {"stage": "x"}}}}, "stages is no list"),
+        ({"scales": {"full": {"stages": [BASE]}}, "continues": "nano"}, "nano has no scale 'full'"),
+        ({"scales": {"full": {"stages": [BASE]}}, "groups": ["a"]}, "groups is no table"),
+        ({"scales": {"full": {"stages": [BASE]}}, "groups": {"a": {"b": "c"}}}, "no table of arms"),
+    ],
+)
+def test_recipes_of_another_shape_get_one_line(tmp_path, content, message):
+    path = tmp_path / "odd.yaml"
+    path.write_text(yaml.safe_dump({"scales": {"full": {"stages": [BASE]}}} | content))
+    with pytest.raises(RecipeError, match=message):
+        recipes.load_plan(str(path), "full")
+
+
 def test_unknown_recipe_and_scale():
     with pytest.raises(RecipeError, match="did you mean nano"):
         recipes.load_plan("nanno")

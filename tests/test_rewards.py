@@ -253,6 +253,16 @@ def test_every_named_mix_can_be_chosen():
     [
         ({"cosine": {"weight": 1.0, "max_len": 5}}, "no setting .'max_len'.; it has: max_length"),
         ({"cosine": {"max_length": 5}}, "weight of cosine is None"),
+        ({"cosine": {"weight": 1.0, "max_length": 0}}, "max_length of cosine is 0, not a whole"),
+        ({"cosine": {"weight": 1.0, "max_length": "long"}}, "max_length of cosine is 'long'"),
+        (
+            {"cosine": {"weight": 1.0, "max_length": 9.5}},
+            "max_length of cosine is 9.5, not",
+        ),
+        ({"length_exact": {"weight": 1.0, "slope": math.inf}}, "slope of length_exact is inf"),
+        ({"accuracy": {"weight": 1.0, "prefilled": 1}}, "prefilled of accuracy is 1, not true or"),
+        ({"tag_count": {"weight": 1.0, "tags": "<a>"}}, "tags of tag_count is '<a>', not a list"),
+        ({"tag_count": {"weight": 1.0, "tags": []}}, "tags of tag_count is .., not a list"),
         ({"tina": {"weight": 1.0}}, "weight of tina"),
         ({"tina": 1.0, "cosine": 1.0}, "cosine occurs twice"),
         ({"accurracy": 1.0}, "unknown reward"),

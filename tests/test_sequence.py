@@ -275,7 +275,7 @@ def test_arms_continue_a_finished_run_and_are_set_side_by_side(smoke, tmp_path):
     done = command(tmp_path, "run", str(tmp_path / "arms.yaml"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("already finished") == len(STAGES)
-    found = pd.read_csv(tmp_path / "smoke" / "ablations.csv")
+    found = pd.read_csv(tmp_path / "smoke" / "arms.csv")
     assert [*found["arm"].unique()] == ["as it is", "lower"]
     assert set(found["band"]) == {"longer"} and set(found["n"]) == {4}
     weights = tmp_path / "smoke" / "rate-low" / "model"

@@ -83,7 +83,8 @@ def clean_output(output: Any, count: int) -> Any:
         output.execution_count = count
     if output.output_type in ("execute_result", "display_data"):
         output.metadata = {}
-        output.data.pop("application/vnd.jupyter.widget-view+json", None)
+        if output.data.pop("application/vnd.jupyter.widget-view+json", None):
+            output.data["text/plain"] = "(controls: run this notebook to see and move them)"
         if "image/png" in output.data:
             output.data["image/png"] = smaller_png(output.data["image/png"])
     if output.output_type == "stream":

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trlm_utils import ablations, recipes, report
+from trlm_utils import arms, recipes, report
 from trlm_utils.doctor import MIN_FREE_MB, examine, free_disk_mb
 from trlm_utils.recipes import Plan, RecipeError, StagePlan
 from trlm_utils.stage import (
@@ -44,7 +44,7 @@ from trlm_utils.stage import (
 PACKAGE = Path(__file__).parent
 # Modules that run or describe a stage but cannot change what it computes.
 NOT_INPUTS = {
-    "ablations.py",
+    "arms.py",
     "benchmark.py",
     "doctor.py",
     "notebooks.py",
@@ -410,7 +410,7 @@ def _dispatch(options: argparse.Namespace) -> int:
                 )
     base = run_folder(name, options.scale, 0)
     if plan.groups:
-        print(ablations.write(plan.groups, base))
+        print(arms.write(plan.groups, base, recipes.find_recipe(options.recipe).stem))
         return 0
     written = report.write(plan, base)
     print(report.ladder_text(read_json(written / "report.json")))

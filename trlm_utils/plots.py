@@ -326,23 +326,42 @@ def plot_shares(table: Any, label: str, parts: Sequence[str], axis_label: str) -
     return figure
 
 
-def plot_bars(table: Any, label: str, parts: Sequence[str], axis_label: str) -> Any:
-    """Horizontal bars: one group per row of the table, one bar per named column."""
+def plot_group(table: Any) -> Any:
+    """One group of completions: what each part pays, and the advantages that follow.
+
+    Args:
+        table: rows with completion, one column per part (weighted), total, advantage
+            (`trlm_utils.explorer.compare`).
+    """
     import matplotlib.pyplot as plt
 
+    parts = [name for name in table if name not in ("completion", "total", "advantage")]
+    places = range(len(table))
     with plt.rc_context(STYLE):
-        height = 0.28 * len(table) * len(parts) + 1.4
-        figure, axis = plt.subplots(figsize=(9, height))
-        size = 0.8 / len(parts)
-        for k, (colour, part) in enumerate(zip(COLOURS, parts, strict=False)):
-            y = [row + (k - (len(parts) - 1) / 2) * size for row in range(len(table))]
-            axis.barh(y, table[part], height=size, color=colour, label=part)
-        axis.set_yticks(range(len(table)), table[label])
-        axis.invert_yaxis()
-        axis.axvline(0, color="black", lw=1)
-        axis.set_xlabel(axis_label)
-        if len(parts) > 1:
-            axis.legend(frameon=False, fontsize=10)
+        size = (12, 0.5 * len(table) + 2.2)
+        figure, (paid, moved) = plt.subplots(1, 2, figsize=size, sharey=True, width_ratios=(3, 2))
+        ends = {1: [0.0] * len(table), -1: [0.0] * len(table)}  # of the bars so far, by sign
+        for k, part in enumerate(parts):
+            signs = [1 if value >= 0 else -1 for value in table[part]]
+            left = [ends[sign][i] for i, sign in enumerate(signs)]
+            style = {"color": COLOURS[k % 6], "hatch": "//" * (k // 6), "edgecolor": "white"}
+            paid.barh(places, table[part], left=left, label=part.replace("_", " "), **style)
+            for i, (sign, value) in enumerate(zip(signs, table[part], strict=True)):
+                ends[sign][i] += value
+        paid.plot(table["total"], places, "D", color="black", ms=8, label="total")
+        paid.set_xlabel("weighted reward")
+        best = table["advantage"].max()
+        colours = [COLOURS[1] if a == best and a > 0 else COLOURS[5] for a in table["advantage"]]
+        moved.barh(places, table["advantage"], color=colours)
+        moved.set_xlabel("advantage in the group")
+        for axis in (paid, moved):
+            axis.axvline(0, color="black", lw=1)
+            axis.set_axisbelow(True)
+            axis.use_sticky_edges = False  # else the longest bar ends at the frame
+            axis.autoscale_view()
+        paid.set_yticks(places, table["completion"])
+        paid.invert_yaxis()
+        figure.legend(frameon=False, loc="outside upper center", ncols=4)
     plt.close(figure)
     return figure
 

@@ -174,7 +174,8 @@ def probe_rewards(
     """Sample a group for each prompt and score it with the mix that will train.
 
     Returns:
-        A probe whose table has one row per completion: prompt, text, parts, total.
+        A probe whose table has one row per completion: prompt (the row's id), question,
+        answer, text, right, parts, total. Lengths are tokens, as in training.
     """
     import pandas as pd
 
@@ -185,9 +186,15 @@ def probe_rewards(
     columns = {
         name: [row[name] for row in rows for _ in range(group_size)] for name in ("answer", "id")
     }
-    scored = rewards.score(weights, texts, **columns)
-    right = rewards.accuracy(texts, answer=columns["answer"])
-    table = pd.DataFrame(scored).assign(prompt=columns["id"], text=texts, right=right)
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    scored = rewards.score(weights, texts, prompts=columns["id"], completion_ids=ids, **columns)
+    table = pd.DataFrame(scored).assign(
+        prompt=columns["id"],
+        question=[row["prompt"][-1]["content"] for row in rows for _ in range(group_size)],
+        answer=columns["answer"],
+        text=texts,
+        right=rewards.accuracy(texts, answer=columns["answer"]),
+    )
     spread = table.groupby("prompt", sort=False)["total"].agg(lambda t: t.max() - t.min())
     return Probe(
         pass_rate=float(table["right"].fillna(0).mean()),

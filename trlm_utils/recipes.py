@@ -17,7 +17,7 @@ before a kernel starts.
 
 With ``continues: nano`` a recipe's stages come after those of another, in the other's
 run folder. ``groups`` (title -> label -> stage, the reference first) says which stages
-are to be set side by side (`trlm_utils.ablations`); its evaluation asks those.
+are to be set side by side (`trlm_utils.arms`); its evaluation asks those.
 """
 
 from __future__ import annotations
@@ -275,6 +275,20 @@ def run_name(path: Path) -> str:
     return str(_read_yaml(path).get("continues", path.stem))
 
 
+def _entries(content: dict[str, Any], scale: str, path: Path) -> list[dict[str, Any]]:
+    """The stages of a recipe as they stand in its file."""
+    scales = content.get("scales")
+    if not isinstance(scales, dict) or scale not in scales:
+        known = list(scales) if isinstance(scales, dict) else []
+        raise RecipeError(f"recipe {path.stem} has no scale {scale!r}, only {known}")
+    entries = scales[scale].get("stages") if isinstance(scales[scale], dict) else None
+    if not entries:
+        raise RecipeError(f"recipe {path.stem}, scale {scale}: no stages")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise RecipeError(f"recipe {path.stem}, scale {scale}: stages is no list of `- stage: ...`")
+    return entries
+
+
 def load_plan(
     name: str,
     scale: str = "nano",
@@ -296,20 +310,16 @@ def load_plan(
     """
     path = find_recipe(name)
     content = _read_yaml(path)
-    scales = content.get("scales") or {}
-    if scale not in scales:
-        raise RecipeError(f"recipe {path.stem} has no scale {scale!r}, only {list(scales)}")
-    entries = scales[scale].get("stages") or []
-    if not entries:
-        raise RecipeError(f"recipe {path.stem}, scale {scale}: no stages")
+    entries = _entries(content, scale, path)
     recipe, earlier = str(content.get("name", path.stem)), []
     if "continues" in content:
-        first = _read_yaml(find_recipe(content["continues"]))
-        recipe = str(first.get("name", content["continues"]))
-        earlier = first["scales"][scale]["stages"]
+        before = find_recipe(str(content["continues"]))
+        first = _read_yaml(before)
+        recipe = str(first.get("name", before.stem))
+        earlier = _entries(first, scale, before)
     entries = earlier + entries
     given = parse_overrides(overrides, [str(e.get("stage")) for e in entries])
-    groups = {str(k): v for k, v in (content.get("groups") or {}).items()}
+    groups = content.get("groups") or {}
     _check_groups(groups, [str(e.get("stage")) for e in entries], path)
     stages: list[StagePlan] = []
     for number, entry in enumerate(entries):
@@ -322,7 +332,7 @@ def load_plan(
         scale,
         seed,
         str(content.get("about", "")),
-        bool(scales[scale].get("needs_hub", False)),
+        bool(content["scales"][scale].get("needs_hub", False)),
         tuple(stages),
         groups,
     )
@@ -445,10 +455,12 @@ def stages_in(groups: dict[str, dict[str, str]]) -> list[str]:
     return list(dict.fromkeys(stage for arms in groups.values() for stage in arms.values()))
 
 
-def _check_groups(groups: dict[str, Any], stages: Sequence[str], path: Path) -> None:
+def _check_groups(groups: Any, stages: Sequence[str], path: Path) -> None:
+    if not isinstance(groups, dict):
+        raise RecipeError(f"{shown(path)}: groups is no table of title and arms")
     for title, arms in groups.items():
-        if not isinstance(arms, dict) or len(arms) < 2:
-            raise RecipeError(f"{shown(path)}: group {title!r} is not a table of arms")
+        if not isinstance(title, str) or not isinstance(arms, dict) or len(arms) < 2:
+            raise RecipeError(f"{shown(path)}: group {title!r} is no table of arms")
         for stage in arms.values():
             if stage not in stages:
                 raise RecipeError(

@@ -430,9 +430,26 @@ def _with_settings(name: str, settings: dict[str, Any]) -> Reward:
     if unknown:
         known = ", ".join(settings_of(REWARDS[name])) or "none"
         raise ValueError(f"{name} has no setting {unknown}; it has: {known}")
+    for setting, value in settings.items():
+        _check_setting(f"{setting} of {name}", value, settings_of(REWARDS[name])[setting])
     chosen = partial(REWARDS[name], **settings)
     chosen.__name__ = name  # type: ignore[attr-defined]
     return chosen
+
+
+def _check_setting(where: str, value: Any, default: Any) -> None:
+    """A setting is of its default's kind; numbers are finite and above 0."""
+    if isinstance(default, bool):
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif isinstance(default, int | float):
+        kind = int if isinstance(default, int) else int | float
+        fits = isinstance(value, kind) and not isinstance(value, bool) and 0 < value < math.inf
+        wanted = f"a {'whole ' * (kind is int)}number above 0"
+    else:
+        texts = isinstance(value, list | tuple) and all(v and isinstance(v, str) for v in value)
+        fits, wanted = texts and bool(value), "a list of texts"
+    if not fits:
+        raise ValueError(f"{where} is {value!r}, not {wanted}")
 
 
 def score(weights: Weights, completions: Completions, **columns: Any) -> list[dict[str, float]]:

@@ -1,7 +1,8 @@
 """Tables of arms set side by side: one thing changed at a time, several seeds.
 
 A recipe's ``groups`` name the arms; the records of its evaluation stages hold what each
-arm answered. Notebook 10 reads the table that `write` leaves.
+arm answered, and its training log how it got there. Deep-dive notebooks read the tables
+that `write` leaves: ``<recipe>.csv`` and ``<recipe>_curves.csv``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any
 from trlm_utils import evaluation, recipes, report
 from trlm_utils.stage import PROJECT_ROOT, StageError, runs_root, shown, write_text
 
-FILE = "ablations.csv"
 Groups = dict[str, dict[str, str]]
 
 
@@ -92,32 +92,81 @@ def _differences(
     }
 
 
-def find_table(path: str = "") -> Path:
-    """The table to read: the one named, else the newest run's, else the committed one.
+def curves(groups: Groups, base: Path) -> Any:
+    """What the training logs of the arms hold: one row per group, arm, seed and entry.
+
+    Returns:
+        A frame with group, arm, seed, step and the columns of the logs; empty when no
+        arm left a log.
+    """
+    import pandas as pd
+
+    found = []
+    for seed, folder in report.seed_folders(base).items():
+        for group, arms in groups.items():
+            for arm, stage in arms.items():
+                path = folder / stage / "log_history.csv"
+                if path.is_file():
+                    names = {"group": group, "arm": arm, "seed": seed}
+                    found.append(pd.read_csv(path).assign(**names))
+    if not found:
+        return pd.DataFrame()
+    rows = pd.concat(found, ignore_index=True)
+    first = ["group", "arm", "seed", "step"]
+    return rows[first + [name for name in rows if name not in first]]
+
+
+def find_table(name: str, path: str = "") -> Path:
+    """The table to read: the one at ``path``, else the last run's, else the committed one.
+
+    Args:
+        name: the table's file name without ``.csv``.
 
     Raises:
         StageError: when there is none.
     """
-    places = [runs_root() / "nano" / FILE, PROJECT_ROOT / "figures" / FILE]
+    places = [folder / f"{name}.csv" for folder in (runs_root() / "nano", PROJECT_ROOT / "figures")]
     for place in [Path(path)] if path else places:
         if place.is_file():
             return place
-    raise StageError(f"no table of ablations in {shown(place)}: run `make ablations`")
+    recipe = name.removesuffix("_curves")
+    raise StageError(f"no table {shown(place)}: `make course RECIPE={recipe}` makes one")
 
 
-def write(groups: Groups, base: Path) -> str:
-    """Write the table to ``ablations.csv`` in the run's folder; returns text for people."""
+def read_table(name: str, columns: Sequence[str], path: str = "") -> Any:
+    """The table of `find_table` as a frame.
+
+    Raises:
+        StageError: when there is none, or it is not one with these columns.
+    """
+    import pandas as pd
+
+    place = find_table(name, path)
+    try:
+        found = pd.read_csv(place, dtype={"arm": str})
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise StageError(f"{shown(place)} is no table: {str(error).strip()}") from None
+    missing = [column for column in columns if column not in found]
+    if missing or found.empty:
+        raise StageError(f"{shown(place)} has no {', '.join(missing) or 'rows'}")
+    return found
+
+
+def write(groups: Groups, base: Path, name: str) -> str:
+    """Write the recipe's tables into the run's folder; returns text for people."""
     found = table(groups, base)
     if found.empty:
         return "no seed has records of every arm yet; no table was written"
-    write_text(base / FILE, found.to_csv(index=False))
+    file = base / f"{name}.csv"
+    write_text(file, found.to_csv(index=False))
+    write_text(base / f"{name}_curves.csv", curves(groups, base).to_csv(index=False))
     lines = []
     shown_rows = found[found["decoding"] == "sampled"]
     for (group, band), rows in shown_rows.groupby(["group", "band"], sort=False):
         lines.append(f"\n{group}: {band}, sampled, accuracy in % [95 % interval]")
         lines += [_line(row) for row in rows.to_dict("records")]
     seeds = int(found["seeds"].min())
-    return "\n".join([*lines, f"\n{seeds} seeds; table: {shown(base / FILE)}"])
+    return "\n".join([*lines, f"\n{seeds} seeds; table: {shown(file)}"])
 
 
 def _line(row: dict[str, Any]) -> str:

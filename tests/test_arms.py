@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from trlm_utils import ablations, recipes
+from trlm_utils import arms, recipes
 from trlm_utils.recipes import RecipeError
 from trlm_utils.stage import StageError, write_json, write_rows
 
@@ -31,7 +31,7 @@ def base(tmp_path):
 
 
 def test_each_arm_has_its_mean_over_seeds_and_its_difference_to_the_reference(base):
-    low, high = ablations.table(GROUPS, base).to_dict("records")
+    low, high = arms.table(GROUPS, base).to_dict("records")
     assert (low["arm"], low["reference"], low["accuracy"], low["seeds"]) == ("low", True, 0.375, 2)
     assert (high["arm"], high["reference"], high["accuracy"]) == ("high", False, 0.875)
     assert high["difference"] == pytest.approx(0.5)
@@ -41,18 +41,48 @@ def test_each_arm_has_its_mean_over_seeds_and_its_difference_to_the_reference(ba
 
 
 def test_the_table_is_written_and_read_back(base, monkeypatch):
-    text = ablations.write(GROUPS, base)
+    text = arms.write(GROUPS, base, "rates")
     assert "high" in text and "+50.0" in text and "2 seeds" in text
-    assert ablations.find_table(str(base / ablations.FILE)) == base / ablations.FILE
-    with pytest.raises(StageError, match="no table of ablations"):
-        ablations.find_table(str(base / "absent.csv"))
+    found = arms.read_table("rates", ["arm", "accuracy"], str(base / "rates.csv"))
+    assert found["accuracy"].to_list() == [0.375, 0.875]
+
+
+def test_curves_hold_every_entry_of_every_log(base):
+    (base / "seed-1" / "arm-low").mkdir()
+    (base / "seed-1" / "arm-low" / "log_history.csv").write_text("step,reward\n1,0.25\n2,0.5\n")
+    found = arms.curves(GROUPS, base)
+    assert found.to_dict("list") == {
+        "group": ["rate"] * 2,
+        "arm": ["low"] * 2,
+        "seed": [1, 1],
+        "step": [1, 2],
+        "reward": [0.25, 0.5],
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no table"),
+        ("", "is no table"),
+        ("a,b\n1,2,3,4\n1\n1,2,3,4,5,6", "is no table"),
+        ("arm,other\nx,1\n", "has no accuracy"),
+        ("arm,accuracy\n", "has no rows"),
+    ],
+)
+def test_a_table_that_cannot_be_read_gets_one_line(tmp_path, content, message):
+    path = tmp_path / "t.csv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(StageError, match=message):
+        arms.read_table("rates", ["arm", "accuracy"], str(path))
 
 
 def test_seeds_without_every_arm_are_left_out(base):
     (base / "seed-1" / "evaluated" / "data" / "records_arm-high.jsonl").unlink()
-    assert set(ablations.table(GROUPS, base)["seeds"]) == {1}
+    assert set(arms.table(GROUPS, base)["seeds"]) == {1}
     (base / "evaluated" / "data" / "records_arm-high.jsonl").unlink()
-    assert "no seed" in ablations.write(GROUPS, base)
+    assert "no seed" in arms.write(GROUPS, base, "rates")
 
 
 def test_every_arm_of_the_recipe_differs_from_its_reference_in_what_it_says():
@@ -72,8 +102,8 @@ def test_every_arm_of_the_recipe_differs_from_its_reference_in_what_it_says():
         "LoRA": {"LORA_RANK", "LEARNING_RATE", "VECTOR_RATE"},
     }
     assert plan.groups.keys() == allowed.keys()
-    for title, arms in plan.groups.items():
-        first, *others = (stages[name] for name in arms.values())
+    for title, group in plan.groups.items():
+        first, *others = (stages[name] for name in group.values())
         for other in others:
             differing = {key for key in first if first[key] != other[key]}
             assert differing and differing - {"STAGE", "LOOK_EVERY"} <= allowed[title], title
@@ -99,7 +129,7 @@ def test_a_continuing_recipe_lies_in_the_other_ones_folder():
     ("groups", "message"),
     [
         ({"g": {"a": "00_start_here", "b": "06_grp"}}, "names '06_grp'"),
-        ({"g": {"a": "00_start_here"}}, "not a table of arms"),
+        ({"g": {"a": "00_start_here"}}, "no table of arms"),
     ],
 )
 def test_a_wrong_group_is_one_line(tmp_path, groups, message):
