@@ -9,6 +9,7 @@ RECIPE ?= nano
 SCALE ?= nano
 SEEDS ?= 0
 ARGS ?=
+NOTEBOOKS ?= 05_grpo_rewards 10_ablations
 
 # With PYTHON given, that environment is used as it is; else .venv is made once.
 ifdef PYTHON
@@ -21,7 +22,7 @@ endif
 BASE_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help course ablations test test-fast smoke lint notebooks verify benchmark doctor lab clean
+.PHONY: help course ablations test test-fast smoke lint notebooks slides browser verify benchmark doctor lab clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,6 +60,12 @@ lint: $(READY) ## check style and formatting
 notebooks: $(READY) ## put the outputs of the last nano run into the committed notebooks
 	$(PY) -m trlm_utils.pipeline run deep_dives --force
 	$(PY) -m trlm_utils.notebooks publish
+
+slides: $(READY) ## notebooks as slides in runs/slides (NOTEBOOKS="05_grpo_rewards ...")
+	$(PY) -m trlm_utils.slides $(NOTEBOOKS)
+
+browser: $(READY) ## try the explorer in JupyterLab and the slides, in Chromium (which you install)
+	$(PY) -m pytest tests/browser.py
 
 verify: $(READY) ## build the trlm recipe at full scale on tiny stand-ins
 	$(PY) -m trlm_utils.pipeline verify trlm

@@ -87,7 +87,7 @@ class Explorer:
         self.group = widgets.SelectMultiple(
             options=list(completions),
             value=list(completions),
-            rows=min(8, len(completions)),
+            rows=min(6, len(completions)),
             description="group",
             layout=wide,
         )
@@ -140,7 +140,7 @@ class Explorer:
         self.message.value = f"<b>{html.escape(winner(self.table))}</b><br>{html.escape(bench)}"
 
     def _add(self, change: dict[str, Any]) -> None:
-        if change["new"]:
+        if change["new"] in rewards.REWARDS:
             self._control(change["new"], 1.0, {})
             self._lay_out()
 
@@ -161,7 +161,7 @@ class Explorer:
         self.settings[name] = {
             setting: _field(setting, given.get(setting, default))
             for setting, default in rewards.settings_of(rewards.REWARDS[name]).items()
-            if isinstance(default, int | float)
+            if isinstance(default, int | float) and not isinstance(default, bool)
         }
         for widget in (self.sliders[name], *self.settings[name].values()):
             widget.observe(lambda _: self.draw(), names="value")
@@ -174,7 +174,7 @@ class Explorer:
             for name, slider in self.sliders.items()
         ]
         rest = [name for name in rewards.REWARDS if name not in self.sliders]
-        self.more.options = [("another reward", ""), *((name, name) for name in rest)]
+        self.more.options = ["another reward", *rest]
         self.draw()
 
 
@@ -182,8 +182,6 @@ def _field(name: str, value: Any) -> Any:
     import ipywidgets as widgets
 
     kind: Callable[..., Any]
-    if isinstance(value, bool):
-        return widgets.Checkbox(value=value, description=name)
     if isinstance(value, int):
         kind, least = widgets.BoundedIntText, 1
     else:
