@@ -20,7 +20,11 @@ BENCH_PROBLEMS = 8  # enough for a verdict after every move
 
 
 def compare(
-    completions: dict[str, str], weights: rewards.Weights, tokenizer: Any = None, **row: Any
+    completions: dict[str, str],
+    weights: rewards.Weights,
+    tokenizer: Any = None,
+    models: rewards.Models | None = None,
+    **row: Any,
 ) -> Any:
     """What a mix pays each completion of one group, part by part.
 
@@ -28,7 +32,9 @@ def compare(
         completions: name -> text, at least two.
         weights: the mix (see `trlm_utils.rewards`).
         tokenizer: with it lengths are tokens, else words.
-        row: the columns of the prompt's row, ``answer`` and ``id``.
+        models: for rewards that ask a model.
+        row: the columns of the prompt's row, as ``answer``; ``prompts`` where a model is
+            asked.
 
     Returns:
         A frame with completion, one column per part (weighted), total, advantage (not
@@ -44,7 +50,7 @@ def compare(
     if tokenizer is not None:
         columns["completion_ids"] = tokenizer(texts, add_special_tokens=False)["input_ids"]
     functions, values = rewards.choose(weights)
-    scored = rewards.score(weights, texts, **columns)
+    scored = rewards.score(weights, texts, models, **columns)
     table = pd.DataFrame({"completion": list(completions)})
     for function, weight in zip(functions, values, strict=True):
         table[function.__name__] = [weight * part[function.__name__] for part in scored]
@@ -73,12 +79,14 @@ class Explorer:
         completions: dict[str, str],
         weights: rewards.Weights,
         tokenizer: Any = None,
+        models: rewards.Models | None = None,
         **row: Any,
     ):
         import ipywidgets as widgets
 
-        compare(completions, weights, tokenizer, **row)  # what cannot work says so here
+        compare(completions, weights, tokenizer, models, **row)  # what cannot work says so here
         self.completions, self.tokenizer, self.row = completions, tokenizer, row
+        self.models = models
         self.mixes = {"this mix": weights, **rewards.MIXES}
         self.table: Any = None
         self.sliders: dict[str, Any] = {}
@@ -132,11 +140,12 @@ class Explorer:
         if len(chosen) < 2:
             self.message.value = "choose at least two completions: rewards are compared in a group"
             return
-        self.table = compare(chosen, self.weights, self.tokenizer, **self.row)
+        self.table = compare(chosen, self.weights, self.tokenizer, self.models, **self.row)
         file = io.BytesIO()
         plots.plot_group(self.table).savefig(file, format="png", dpi=80)
         self.picture.value = file.getvalue()
-        bench = hackbench.verdict("this mix", self.weights, BENCH_PROBLEMS)
+        found = hackbench.totals(self.weights, BENCH_PROBLEMS, self.models)
+        bench = hackbench.verdict("this mix", found)
         self.message.value = f"<b>{html.escape(winner(self.table))}</b><br>{html.escape(bench)}"
 
     def _add(self, change: dict[str, Any]) -> None:
@@ -173,7 +182,11 @@ class Explorer:
             widgets.HBox([slider, *self.settings[name].values()])
             for name, slider in self.sliders.items()
         ]
-        rest = [name for name in rewards.REWARDS if name not in self.sliders]
+        rest = [
+            name
+            for name in rewards.REWARDS
+            if name not in self.sliders and rewards.can_score({name: 1.0}, self.models)
+        ]
         self.more.options = ["another reward", *rest]
         self.draw()
 

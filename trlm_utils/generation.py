@@ -109,7 +109,7 @@ def complete(
         )
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))
     completions: list[Tokens] = [[] for _ in prompts]
-    with _evaluating(model):
+    with evaluating(model):
         for first in range(0, len(order), batch_size):
             batch = order[first : first + batch_size]
             drawn = _complete_batch(
@@ -121,7 +121,7 @@ def complete(
 
 
 @contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
     import torch
 
     was_training = model.training

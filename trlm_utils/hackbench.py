@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trlm_utils import rewards, world
+from trlm_utils import chat, rewards, world
 
 HONEST = "honest and right"
 CONTRACTS = {
@@ -75,10 +75,15 @@ def undone_sum(problem: world.Problem) -> str:
     return f"x = {problem.steps[0].before}{work}"
 
 
-def totals(weights: rewards.Weights, problems: int = PROBLEMS) -> dict[str, float]:
+def totals(
+    weights: rewards.Weights, problems: int = PROBLEMS, models: rewards.Models | None = None
+) -> dict[str, float]:
     """Mean total reward of each behaviour, in the form that pays it best.
 
     The behaviours of one problem and form are one group, for rewards that compare.
+
+    Args:
+        models: for rewards that ask a model.
     """
     chosen = world.make_problems("hackbench", problems)
     sums: dict[str, dict[str, float]] = {}
@@ -87,38 +92,40 @@ def totals(weights: rewards.Weights, problems: int = PROBLEMS) -> dict[str, floa
             written = write(problem, contract)
             columns = {
                 "answer": [problem.answer] * len(written),
-                "prompts": [problem.id] * len(written),
+                "prompts": [chat.to_prompt(problem.question)] * len(written),
             }
-            scored = rewards.score(weights, list(written.values()), **columns)
+            scored = rewards.score(weights, list(written.values()), models, **columns)
             for name, row in zip(written, scored, strict=True):
                 found = sums.setdefault(name, dict.fromkeys(CONTRACTS, 0.0))
                 found[contract] += row["total"] / problems
     return {name: max(found.values()) for name, found in sums.items()}
 
 
-def hackable(weights: rewards.Weights, problems: int = PROBLEMS) -> list[str]:
+def hackable(
+    weights: rewards.Weights, problems: int = PROBLEMS, models: rewards.Models | None = None
+) -> list[str]:
     """Bad behaviours that the mix pays more than honest, right work."""
-    return _compared(weights, problems)[0]
+    return _compared(totals(weights, problems, models))[0]
 
 
-def _compared(weights: rewards.Weights, problems: int) -> tuple[list[str], list[str]]:
+def _compared(found: dict[str, float]) -> tuple[list[str], list[str]]:
     """Behaviours that are paid more than honest work, and those paid as much."""
-    found = totals(weights, problems)
+    found = dict(found)
     honest = found.pop(HONEST)
     more = [name for name, total in found.items() if total > honest + SMALLEST]
     same = [name for name, total in found.items() if abs(total - honest) <= SMALLEST]
     return more, same
 
 
-def verdict(name: str, weights: rewards.Weights, problems: int = PROBLEMS) -> str:
-    """One line on a mix.
+def verdict(name: str, found: dict[str, float]) -> str:
+    """One line on a mix, from its `totals`.
 
-    >>> verdict("brevity", {"brevity": 1.0})[:36]
+    >>> verdict("brevity", totals({"brevity": 1.0}))[:36]
     'brevity is hackable: it pays more fo'
-    >>> verdict("accuracy", {"accuracy": 1.0})[:51]
+    >>> verdict("accuracy", totals({"accuracy": 1.0}))[:51]
     'accuracy pays as much for wrong steps, right answer'
     """
-    more, same = _compared(weights, problems)
+    more, same = _compared(found)
     if more:
         return f"{name} is hackable: it pays more for {'; '.join(more)}"
     if same:
@@ -126,7 +133,11 @@ def verdict(name: str, weights: rewards.Weights, problems: int = PROBLEMS) -> st
     return f"{name} pays honest, right work best"
 
 
-def table(mixes: dict[str, rewards.Weights], problems: int = PROBLEMS) -> Any:
+def table(
+    mixes: dict[str, rewards.Weights],
+    problems: int = PROBLEMS,
+    models: rewards.Models | None = None,
+) -> Any:
     """Rows of mix, behaviour, total, and its distance to honest, right work.
 
     Args:
@@ -140,13 +151,22 @@ def table(mixes: dict[str, rewards.Weights], problems: int = PROBLEMS) -> Any:
 
     rows: list[dict[str, Any]] = []
     for mix, weights in mixes.items():
-        found = totals(weights, problems)
+        found = totals(weights, problems, models)
         for behaviour, total in found.items():
             row = {"mix": mix, "behaviour": behaviour, "total": total}
             rows.append(row | {"margin": total - found[HONEST]})
     return pd.DataFrame(rows)
 
 
-def all_mixes() -> dict[str, rewards.Weights]:
-    """Every named mix, and every reward alone."""
-    return {name: {name: 1.0} for name in (*rewards.MIXES, *rewards.REWARDS)}
+def verdicts(bench: Any) -> list[str]:
+    """One line per mix of a `table`."""
+    return [
+        verdict(mix, dict(zip(rows["behaviour"], rows["total"], strict=True)))
+        for mix, rows in bench.groupby("mix", sort=False)
+    ]
+
+
+def all_mixes(models: rewards.Models | None = None) -> dict[str, rewards.Weights]:
+    """Every named mix, and every reward alone, that can be computed with these models."""
+    names = {name: {name: 1.0} for name in (*rewards.MIXES, *rewards.REWARDS)}
+    return {name: mix for name, mix in names.items() if rewards.can_score(mix, models)}

@@ -251,6 +251,7 @@ def _half_written(folder: Path, what: str) -> str:
 
 def _sync_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Make model and generation config agree with the tokenizer on end and padding."""
-    for config in (model.config, model.generation_config):
+    generates = getattr(model, "generation_config", None)  # classifiers have none
+    for config in (model.config, *([generates] if generates else [])):
         config.eos_token_id = tokenizer.eos_token_id
         config.pad_token_id = tokenizer.pad_token_id

@@ -366,6 +366,33 @@ def plot_group(table: Any) -> Any:
     return figure
 
 
+def plot_judges(table: Any) -> Any:
+    """What learned judges say of right and of wrong work: one panel of histograms each.
+
+    Args:
+        table: rows with judge, said (its score), truth ("right" or "wrong").
+    """
+    import matplotlib.pyplot as plt
+
+    judges = list(dict.fromkeys(table["judge"]))
+    with plt.rc_context(STYLE):
+        figure, axes = _panels(len(judges), width=5.2)
+        for axis, judge in zip(axes, judges, strict=True):
+            rows = table[table["judge"] == judge]
+            bins = [
+                rows["said"].min() + i * (rows["said"].max() - rows["said"].min()) / 24
+                for i in range(25)
+            ]
+            for colour, truth in zip(COLOURS, ("right", "wrong"), strict=False):
+                said = rows.loc[rows["truth"] == truth, "said"]
+                axis.hist(said, bins, color=colour, alpha=0.6, label=truth)
+            axis.set_xlabel(f"what the {judge} model says")
+        axes[0].set_ylabel("replies or steps")
+        _legend(figure, axes)
+    plt.close(figure)
+    return figure
+
+
 def plot_hack_bench(table: Any) -> Any:
     """Heat map of what mixes pay for bad behaviours, against honest, right work.
 

@@ -170,6 +170,7 @@ def probe_rewards(
     group_size: int,
     max_new_tokens: int,
     seed: int = 0,
+    models: rewards.Models | None = None,
 ) -> Probe:
     """Sample a group for each prompt and score it with the mix that will train.
 
@@ -187,10 +188,11 @@ def probe_rewards(
         name: [row[name] for row in rows for _ in range(group_size)] for name in ("answer", "id")
     }
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    scored = rewards.score(weights, texts, prompts=columns["id"], completion_ids=ids, **columns)
+    given = [row["prompt"] for row in rows for _ in range(group_size)]
+    scored = rewards.score(weights, texts, models, prompts=given, completion_ids=ids, **columns)
     table = pd.DataFrame(scored).assign(
         prompt=columns["id"],
-        question=[row["prompt"][-1]["content"] for row in rows for _ in range(group_size)],
+        question=[prompt[-1]["content"] for prompt in given],
         answer=columns["answer"],
         text=texts,
         right=rewards.accuracy(texts, answer=columns["answer"]),
@@ -202,7 +204,7 @@ def probe_rewards(
         clipped=sum(not s.finished for s in drawn) / len(drawn),
         mean_tokens=sum(s.tokens for s in drawn) / len(drawn),
         table=table,
-        hacks=tuple(hackbench.hackable(weights, HACK_PROBLEMS)),
+        hacks=tuple(hackbench.hackable(weights, HACK_PROBLEMS, models)),
     )
 
 

@@ -47,6 +47,7 @@ TYPES = {
     "dict": dict,
     "list": list,
 }
+MAY_BE_EMPTY = ("TEXT_FROM", "MODEL_FROM", "REWARDS_FROM", "REWARD_MODEL_FROM")
 WIRING = ("RECIPE", "STAGE", "SEED", "RUN_DIR")  # set by the runner alone
 
 
@@ -210,7 +211,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "IMPORTANCE": (lambda v: v in ("token", "sequence"), "is token or sequence"),
     "OPTIMIZER": (lambda v: v in OPTIMIZERS, f"is {' or '.join(OPTIMIZERS)}"),
     **dict.fromkeys(
-        ("VECTOR_RATE", "MATRIX_RATE", "PASS_QUESTIONS", "LORA_RANK", "EPSILON_HIGH"),
+        ("VECTOR_RATE MATRIX_RATE PASS_QUESTIONS LORA_RANK EPSILON_HIGH LOOK_TEMPERATURE").split(),
         (_not_negative, "must not be negative"),
     ),
 }
@@ -228,6 +229,9 @@ def check_values(name: str, values: dict[str, Any], where: str) -> None:
     try:
         if "REWARD_WEIGHTS" in values:
             rewards.choose(values["REWARD_WEIGHTS"])
+        if "REWARD_MODEL_FROM" in values and not values["REWARD_MODEL_FROM"]:
+            if "learned" in rewards.expand(values["REWARD_WEIGHTS"]):
+                raise ValueError("the reward learned needs REWARD_MODEL_FROM, a stage with a model")
         if "TEACHERS" in values:
             world.draw_teacher(values["TEACHERS"], "check")
         if "MICRO_BATCH" in values:
@@ -425,7 +429,7 @@ def _reads(values: dict[str, Any], before: Sequence[StagePlan], name: str) -> tu
     wanted = {key: value for key, value in values.items() if key.endswith("_FROM")}
     wanted |= {f"EVALUATE[{i}]": s for i, s in enumerate(values.get("EVALUATE") or [])}
     for key, stage in wanted.items():
-        if stage == "" and key in ("TEXT_FROM", "MODEL_FROM", "REWARDS_FROM"):
+        if stage == "" and key in MAY_BE_EMPTY:
             continue
         if stage not in stages:
             raise RecipeError(

@@ -20,15 +20,45 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Any
 
-from trlm_utils import answers
+from trlm_utils import answers, chat, probability, reward_models, world
 
 Completions = Sequence[str] | Sequence[list[dict[str, str]]]
 Reward = Callable[..., list[float | None]]
 Weights = dict[str, Any]  # name -> weight, or {"weight": ..., setting: ...}
+
+
+# which models a reward asks
+ASKS = {"reference_gain": ("policy", "tokenizer"), "learned": ("judge", "tokenizer")}
+
+
+@dataclass(frozen=True)
+class Models:
+    """What rewards that ask a model look into.
+
+    Attributes:
+        policy: the model in training; `reference_gain` asks it.
+        tokenizer: of the policy, and of the judge.
+        judge: a learned outcome reward model; `learned` asks it.
+    """
+
+    policy: Any = None
+    tokenizer: Any = None
+    judge: Any = None
+
+    def missing(self, reward: str) -> list[str]:
+        """Which of these the reward asks and does not find."""
+        return [part for part in ASKS.get(reward, ()) if getattr(self, part) is None]
+
+    def check(self, reward: str) -> None:
+        """Raise ValueError where the reward cannot be computed."""
+        missing = self.missing(reward)
+        if missing:
+            raise ValueError(f"{reward} asks a model that was not given: {', '.join(missing)}")
 
 
 def texts_of(completions: Completions) -> list[str]:
@@ -331,6 +361,105 @@ def cosine(
     return scores
 
 
+# --- rewards that ask a model -------------------------------------------------------
+
+
+def reference_gain(
+    completions: Completions,
+    prompts: Sequence[Any],
+    answer: Sequence[str] | None = None,
+    reference: Sequence[str] | None = None,
+    *,
+    models: Models = Models(),
+    **_: Any,
+) -> list[float | None]:
+    """How much more probable the reasoning made the reference answer, in [0, 1].
+
+    ``clip(p(reference | prompt, reasoning) - p(reference | prompt), 0, 1)`` with the
+    mean probability of the tokens (RLPR, Yu et al. 2025), by the policy itself. For
+    answers that no rule can verify. None for rows without reference or answer.
+
+    Args:
+        answer: where given, only its tokens within the reference count.
+        reference: what should follow the reasoning; by default NanoWorld's sentence
+            with the answer, or within ``<answer>`` the answer alone.
+    """
+    models.check("reference_gain")
+    texts = texts_of(completions)
+    none = [""] * len(texts)
+    columns = zip(texts, prompts, answer or none, reference or none, strict=True)
+    rows = [
+        (i, _rendered(prompt, models.tokenizer), text, _reference(text, gold, said), gold or "")
+        for i, (text, prompt, gold, said) in enumerate(columns)
+        if gold or said
+    ]
+    scores: list[float | None] = [None] * len(texts)
+    if rows:
+        places, *parts = map(list, zip(*rows, strict=True))
+        found = probability.gains(models.policy, models.tokenizer, *parts)
+        for i, gain in zip(places, found, strict=True):
+            scores[i] = gain
+    return scores
+
+
+def _rendered(prompt: Any, tokenizer: Any) -> str:
+    return prompt if isinstance(prompt, str) else chat.render(tokenizer, prompt, prompt=True)
+
+
+def _reference(completion: str, answer: str, reference: str) -> str:
+    return reference or (answer if "<answer>" in completion else world.answer_text(answer))
+
+
+def routed(
+    completions: Completions,
+    prompts: Sequence[Any],
+    answer: Sequence[str],
+    reference: Sequence[str] | None = None,
+    *,
+    prefilled: bool = False,
+    models: Models = Models(),
+    **_: Any,
+) -> list[float | None]:
+    """`accuracy` where the answer can be verified, else `reference_gain`, in [0, 1].
+
+    The routing of a Gemma/Tunix entry that trained on verifiable and open tasks with
+    one policy. A row is open when its ``answer`` is empty and it has a ``reference``.
+    """
+    verdicts = accuracy(completions, answer, prefilled=prefilled)
+    opened = [i for i, verdict in enumerate(verdicts) if verdict is None]
+    if opened and reference is not None:
+        chosen = [[column[i] for i in opened] for column in (completions, prompts, reference)]
+        found = reference_gain(chosen[0], chosen[1], reference=chosen[2], models=models)
+        for i, gain in zip(opened, found, strict=True):
+            verdicts[i] = gain
+    return verdicts
+
+
+def learned(
+    completions: Completions,
+    prompts: Sequence[Any],
+    *,
+    models: Models = Models(),
+    **_: Any,
+) -> list[float]:
+    """What a learned outcome reward model says, in (0, 1): the logistic of its score.
+
+    The model is trained on preference pairs (Bradley and Terry; TRL's RewardTrainer) in
+    notebook 11. It was right on what it was trained on; a policy that is paid by it
+    writes something else.
+
+    Args:
+        prompts: message lists.
+    """
+    models.check("learned")
+    texts = [
+        chat.render(models.tokenizer, [*prompt, {"role": "assistant", "content": text}])
+        for prompt, text in zip(prompts, texts_of(completions), strict=True)
+    ]
+    scores = reward_models.outcome_scores(models.judge, models.tokenizer, texts)
+    return [1 / (1 + math.exp(-score)) for score in scores]
+
+
 REWARDS: dict[str, Reward] = {
     function.__name__: function
     for function in (
@@ -349,6 +478,9 @@ REWARDS: dict[str, Reward] = {
         length_max,
         overlong,
         cosine,
+        reference_gain,
+        routed,
+        learned,
     )
 }
 
@@ -364,6 +496,8 @@ MIXES: dict[str, Weights] = {
         "ngram_repetition": 1.0,
     },
     "tina": {"think_format": 1.0, "cosine": 2.0},  # Wang et al. 2025, after Open-RS
+    # a Gemma-2-2B entry: one contract, the second reward by domain
+    "tunix": {"reasoning_answer_format": 1.0, "routed": 1.0},
 }
 
 
@@ -385,8 +519,11 @@ def expand(weights: Weights) -> Weights:
     return parts
 
 
-def choose(weights: Weights) -> tuple[list[Reward], list[float]]:
+def choose(weights: Weights, models: Models | None = None) -> tuple[list[Reward], list[float]]:
     """Reward functions and weights for a mix, in a form TRL takes.
+
+    Args:
+        models: for rewards that ask a model; without it they raise when called.
 
     Raises:
         ValueError: for an unknown name or setting, a weight that is no finite number,
@@ -407,14 +544,14 @@ def choose(weights: Weights) -> tuple[list[Reward], list[float]]:
             raise ValueError(f"weight of {name} is {weight!r}, not a number")
         if not math.isfinite(weight):
             raise ValueError(f"weight of {name} is {weight}")
-        functions.append(_with_settings(name, settings))
+        functions.append(_with_settings(name, settings, models))
         values.append(float(weight))
     return functions, values
 
 
 def settings_of(reward: Reward) -> dict[str, Any]:
     """A reward's settings and their defaults (its keyword-only arguments)."""
-    handed_over = ("completion_ids", "prompts")  # by TRL, for each batch
+    handed_over = ("completion_ids", "prompts", "models")
     return {
         name: parameter.default
         for name, parameter in inspect.signature(reward).parameters.items()
@@ -422,16 +559,23 @@ def settings_of(reward: Reward) -> dict[str, Any]:
     }
 
 
-def _with_settings(name: str, settings: dict[str, Any]) -> Reward:
+def can_score(weights: Weights, models: Models | None = None) -> bool:
+    """Whether every reward of a mix finds the model it asks."""
+    return not any((models or Models()).missing(name) for name in expand(weights))
+
+
+def _with_settings(name: str, settings: dict[str, Any], models: Models | None) -> Reward:
     """The reward with settings filled in, still under its own name, which TRL logs."""
-    if not settings:
-        return REWARDS[name]
     unknown = sorted(set(settings) - set(settings_of(REWARDS[name])))
     if unknown:
         known = ", ".join(settings_of(REWARDS[name])) or "none"
         raise ValueError(f"{name} has no setting {unknown}; it has: {known}")
     for setting, value in settings.items():
         _check_setting(f"{setting} of {name}", value, settings_of(REWARDS[name])[setting])
+    if models and "models" in inspect.signature(REWARDS[name]).parameters:
+        settings = settings | {"models": models}
+    if not settings:
+        return REWARDS[name]
     chosen = partial(REWARDS[name], **settings)
     chosen.__name__ = name  # type: ignore[attr-defined]
     return chosen
@@ -452,9 +596,11 @@ def _check_setting(where: str, value: Any, default: Any) -> None:
         raise ValueError(f"{where} is {value!r}, not {wanted}")
 
 
-def score(weights: Weights, completions: Completions, **columns: Any) -> list[dict[str, float]]:
+def score(
+    weights: Weights, completions: Completions, models: Models | None = None, **columns: Any
+) -> list[dict[str, float]]:
     """Each part and the weighted total, per completion (parts that are None count 0)."""
-    functions, values = choose(weights)
+    functions, values = choose(weights, models)
     rows: list[dict[str, float]] = [{} for _ in completions]
     for function, weight in zip(functions, values, strict=True):
         name = function.__name__

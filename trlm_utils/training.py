@@ -206,17 +206,24 @@ def step_line(names: Sequence[str], every: int = 1) -> Any:
 
 
 def held_out_accuracy(
-    rows: Sequence[dict[str, Any]], tokenizer: Any, every: int, max_new_tokens: int
+    rows: Sequence[dict[str, Any]],
+    tokenizer: Any,
+    every: int,
+    max_new_tokens: int,
+    temperature: float = 0.0,
 ) -> Any:
-    """A callback that answers prompts greedily now and then and logs the share right.
+    """A callback that answers prompts now and then and logs the share right.
 
     It writes ``held_out_accuracy`` into the trainer's log before the first step and
-    every ``every`` steps. It draws no random numbers, so training is not changed.
+    every ``every`` steps. Random numbers that it draws are given back, so training is
+    not changed by looking.
 
     Args:
         rows: prompts with gold answers that the trainer does not train on.
         every: optimizer steps between two looks.
+        temperature: 0 answers greedily.
     """
+    import torch
     from transformers import TrainerCallback
 
     from trlm_utils import answers, chat, generation
@@ -225,9 +232,15 @@ def held_out_accuracy(
 
     class HeldOutAccuracy(TrainerCallback):
         def look(self, state, model):  # noqa: ANN001
-            replies = generation.sample(
-                model, tokenizer, prompts, max_new_tokens=max_new_tokens, temperature=0.0
-            )
+            with torch.random.fork_rng():
+                replies = generation.sample(
+                    model,
+                    tokenizer,
+                    prompts,
+                    max_new_tokens=max_new_tokens,
+                    temperature=temperature,
+                    seed=state.global_step,
+                )
             right = [
                 bool(answers.grade(reply.text, row["answer"]))
                 for reply, row in zip(replies, rows, strict=True)

@@ -1,0 +1,97 @@
+"""Process rewards: each step of a thought is checked, and each token gets its advantage.
+
+NanoWorld knows every step, so the check is exact; a learned process model
+(`trlm_utils.reward_models`) stands in for it elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from trlm_utils import answers, world
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Steps = list[tuple[int, float]]  # position of a step's last token, its reward
+
+
+def expected(problem: world.Problem) -> set[str]:
+    """The sentences that a right thought consists of."""
+    return {world.step_text(step) for step in problem.steps}
+
+
+def step_ends(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Positions of the tokens that end a sentence of the thought, in a completion's ids."""
+    ends = []
+    for place, token in enumerate(ids):
+        piece = tokenizer.decode([token])
+        if answers.CLOSE in piece:
+            break
+        if piece.rstrip().endswith("."):
+            ends.append(place)
+    return ends
+
+
+def steps(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, wanted: set[str]) -> Steps:
+    """Each step of a thought with 1.0 where it is one of the wanted ones, else 0.0.
+
+    A step said before counts as wrong: else repeating a right step would pay.
+    """
+    left, found, start = set(wanted), [], 0
+    for end in step_ends(ids, tokenizer):
+        text = tokenizer.decode(ids[start : end + 1]).replace(answers.OPEN, "").strip()
+        found.append((end, float(text in left)))
+        left.discard(text)
+        start = end + 1
+    return found
+
+
+def token_advantages(
+    group: Sequence[Steps], lengths: Sequence[int], scale: bool = True
+) -> list[list[float]]:
+    """Advantages of every token of a group of completions.
+
+    All rewards of all steps in the group are centred (and divided by their standard
+    deviation); a token's advantage is the sum over the steps that end at it or later
+    (Shao et al. 2024, DeepSeekMath, 4.1.3). So a step is blamed for what it leads to.
+
+    Args:
+        group: the steps of each completion; a reward for the answer is a last step.
+        lengths: number of tokens of each completion.
+    """
+    rewards = [reward for found in group for _, reward in found]
+    mean = sum(rewards) / max(1, len(rewards))
+    squares = sum((reward - mean) ** 2 for reward in rewards)
+    spread = math.sqrt(squares / max(1, len(rewards) - 1)) + 1e-4 if scale else 1.0
+    advantages = []
+    for found, length in zip(group, lengths, strict=True):
+        row, later = [0.0] * length, 0.0
+        at = {end: (reward - mean) / spread for end, reward in found}
+        for place in reversed(range(length)):
+            later += at.get(place, 0.0)
+            row[place] = later
+        advantages.append(row)
+    return advantages
+
+
+def problem_of(row: dict[str, Any], **options: Any) -> world.Problem:
+    """The problem behind a prompt of NanoWorld, made again from its id.
+
+    Args:
+        row: ``id`` and ``prompt`` of a data set's row.
+        options: what the data set was made with (see `world.make_problem`).
+
+    Raises:
+        ValueError: when these options make another problem, or the row is not NanoWorld's.
+    """
+    split, _, place = row["id"].partition("/")
+    seed, _, index = place.partition("/")
+    question = row["prompt"][-1]["content"]
+    if index.isdigit() and seed.isdigit():
+        problem = world.make_problem(split, int(index), seed=int(seed), **options)
+        if problem.question == question:
+            return problem
+    raise ValueError(f"{row['id']} cannot be made again: other options, or not NanoWorld's")
