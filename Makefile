@@ -9,7 +9,7 @@ RECIPE ?= nano
 SCALE ?= nano
 SEEDS ?= 0
 ARGS ?=
-NOTEBOOKS ?= 05_grpo_rewards 10_ablations
+NOTEBOOKS ?= 05_grpo_rewards 10_ablations 13_reward_lab
 
 # With PYTHON given, that environment is used as it is; else .venv is made once.
 ifdef PYTHON
@@ -22,7 +22,7 @@ endif
 BASE_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help course ablations test test-fast smoke lint notebooks slides browser verify benchmark doctor lab clean
+.PHONY: help course ablations hacking algorithms test test-fast smoke lint notebooks slides browser verify benchmark doctor lab clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,9 +40,15 @@ help: ## list what there is
 course: $(READY) ## run the course headless and print where the report is
 	$(PY) -m trlm_utils.pipeline run $(RECIPE) --scale $(SCALE) --seed $(SEEDS) $(ARGS)
 
-ablations: SEEDS = 0,1,2
+ablations hacking algorithms: SEEDS = 0,1,2
 ablations: $(READY) ## train the arms that notebook 10 reads: three seeds, resumable, long
 	$(PY) -m trlm_utils.pipeline run ablations --seed $(SEEDS) $(ARGS)
+
+hacking: $(READY) ## train rewards that are gamed, and their cures, for notebook 13
+	$(PY) -m trlm_utils.pipeline run hacking --seed $(SEEDS) $(ARGS)
+
+algorithms: $(READY) ## train GRPO, RLOO, PPO and process rewards for notebook 13
+	$(PY) -m trlm_utils.pipeline run algorithms --seed $(SEEDS) $(ARGS)
 
 test: $(READY) ## run every test
 	$(PY) -m pytest

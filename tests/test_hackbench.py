@@ -75,7 +75,7 @@ def test_known_hacks_are_caught(weights, caught):
 
 
 def test_a_reward_on_form_alone_is_said_to_be_blind():
-    line = hackbench.verdict("think_format", {"think_format": 1.0})
+    line = hackbench.verdict("think_format", hackbench.totals({"think_format": 1.0}))
     assert line.startswith("think_format pays as much for") and "guess in good form" in line
 
 

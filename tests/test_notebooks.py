@@ -22,6 +22,9 @@ EXPECTED = [
     "06_grpo",
     "07_evaluation",
     "10_ablations",
+    "11_reward_models",
+    "12_algorithms",
+    "13_reward_lab",
 ]
 each = pytest.mark.parametrize("path", PATHS, ids=[p.stem for p in PATHS])
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from trlm_utils import chat, rewards, world
+from trlm_utils import chat, models, reward_models, rewards, world
 
 GOOD = "<think> 2 and 2: 4.</think> The answer is 4."
 
@@ -102,13 +102,21 @@ def test_a_group_that_agrees_has_no_advantage():
     assert rewards.advantages([1, 1, 1]) == [0, 0, 0]
 
 
+@pytest.fixture
+def asked(model, tokenizer, tmp_path):
+    models.save_model(model, tokenizer, tmp_path / "model")
+    judge = reward_models.load_outcome(tmp_path / "model")
+    return rewards.Models(policy=model, tokenizer=tokenizer, judge=judge)
+
+
 @pytest.mark.parametrize("form", [str, conversational], ids=["text", "messages"])
 @pytest.mark.parametrize("name", list(rewards.REWARDS))
-def test_every_reward_takes_both_forms_and_is_documented(name, form):
-    reward = rewards.REWARDS[name]
-    scores = reward([form(GOOD), form("")], answer=["4", "4"])
+def test_every_reward_takes_both_forms_and_is_documented(name, form, asked):
+    (reward,), _ = rewards.choose({name: 1.0}, asked)
+    prompts = [[{"role": "user", "content": "What is 2 + 2?"}]] * 2
+    scores = reward(completions=[form(GOOD), form("")], prompts=prompts, answer=["4", "4"])
     assert len(scores) == 2 and all(isinstance(x, float) for x in scores)
-    assert reward.__doc__
+    assert rewards.REWARDS[name].__doc__
 
 
 CONTRACT = "<think> 2 and 2: 4.</think>\n<answer>4</answer>"

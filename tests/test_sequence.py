@@ -259,6 +259,23 @@ scales:
         parameters: {PROMPTS_PER_STEP: 4, GROUP_SIZE: 4, MICRO_BATCH: 16, MAX_STEPS: 2,
           MAX_NEW_TOKENS: 32, PROBE_PROMPTS: 4, IGNORE_PREFLIGHT: true, LORA_RANK: 2,
           ITERATIONS: 2, IMPORTANCE: sequence, LEARNING_RATE: 1.0e-4}
+      - stage: 11_reward_models
+        parameters: {PAIRS_KEPT: 40, PROCESS_ROWS: 64, EPOCHS: 1.0}
+      - stage: judged
+        notebook: 06_grpo
+        model_from: 03_sft_stage2
+        parameters: {PROMPTS_PER_STEP: 4, GROUP_SIZE: 4, MICRO_BATCH: 16, MAX_STEPS: 1,
+          MAX_NEW_TOKENS: 32, PROBE_PROMPTS: 4, IGNORE_PREFLIGHT: true, REWARDS_FROM: "",
+          REWARD_WEIGHTS: {learned: 1.0, accuracy: 0.0, reference_gain: 0.1},
+          REWARD_MODEL_FROM: 11_reward_models, LOOK_TEMPERATURE: 1.0}
+      - stage: 12_algorithms
+        model_from: 03_sft_stage2
+        parameters: &tiny {PROMPTS_PER_STEP: 2, GROUP_SIZE: 4, MAX_STEPS: 2, MAX_NEW_TOKENS: 32,
+          CRITIC_STEPS: 1}
+      - stage: by_step
+        notebook: 12_algorithms
+        model_from: 03_sft_stage2
+        parameters: {<<: *tiny, METHOD: process, REWARD_MODEL_FROM: 11_reward_models}
       - stage: side_by_side
         notebook: 07_evaluation
         parameters: {EVALUATE: [06_grpo, rate-low], BANDS: [longer], SAMPLES: 2,
@@ -280,16 +297,19 @@ def test_arms_continue_a_finished_run_and_are_set_side_by_side(smoke, tmp_path):
     assert set(found["band"]) == {"longer"} and set(found["n"]) == {4}
     weights = tmp_path / "smoke" / "rate-low" / "model"
     assert not (weights / "adapter_config.json").exists()  # merged into a plain model
+    log = pd.read_csv(tmp_path / "smoke" / "judged" / "log_history.csv")
+    assert log["rewards/learned/mean"].dropna().between(0, 1).all()
+    done = nbval(tmp_path, tmp_path / "smoke" / "12_algorithms" / "notebook.ipynb")
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_the_deep_dive_reads_a_table_without_training(tmp_path):
     """On the committed table, and again under nbval."""
     done = command(tmp_path, "run", "deep_dives")
     assert done.returncode == 0, done.stdout + done.stderr
-    text = (tmp_path / "deep_dives" / "10_ablations" / "notebook.ipynb").read_text()
-    (tmp_path / "10.ipynb").write_text(text)
-    done = nbval(tmp_path, tmp_path / "10.ipynb")
-    assert done.returncode == 0, done.stdout[-3000:]
+    for name in ("10_ablations", "13_reward_lab"):
+        done = nbval(tmp_path, tmp_path / "deep_dives" / name / "notebook.ipynb")
+        assert done.returncode == 0, done.stdout[-3000:]
 
 
 SMALL_GSM8K = {

@@ -15,6 +15,7 @@ import io
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +118,7 @@ def publish(run: Path) -> list[str]:
     written = []
     deep = runs_root() / "deep_dives"
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        folder = (deep if is_deep_dive(path) else run) / path.stem
-        if read_json(folder / "manifest.json").get("status") != "finished":
-            raise StageError(f"{path.stem} is not finished; run `make course` first")
+        folder = finished_folder(path.stem, [run, *([deep] if is_deep_dive(path) else [])])
         executed = nbformat.read(folder / "notebook.ipynb", as_version=4)
         merged = merge_outputs(nbformat.read(path, as_version=4), executed, folder.parent.name)
         nbformat.write(merged, path)
@@ -135,6 +134,19 @@ def publish(run: Path) -> list[str]:
         plots.save_figure(figure, FIGURES / name, table)
     write_results(report)
     return [*written, README.name]
+
+
+def finished_folder(stage: str, runs: Sequence[Path]) -> Path:
+    """The folder of a finished stage in the first of the runs that has it.
+
+    Raises:
+        StageError: when none has.
+    """
+    for run in runs:
+        manifest = run / stage / "manifest.json"
+        if manifest.is_file() and read_json(manifest).get("status") == "finished":
+            return run / stage
+    raise StageError(f"{stage} is not finished; see `make help` for what runs it")
 
 
 def seed_figures(report: dict[str, Any]) -> list[tuple[str, Any, Any]]:

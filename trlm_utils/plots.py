@@ -301,6 +301,52 @@ def plot_ablations(table: Any, decoding: str = "sampled") -> Any:
     return figure
 
 
+def plot_hacking(curves: Any) -> Any:
+    """What is paid (above) and what is wanted (below) over training, a column per group.
+
+    Args:
+        curves: rows with group, arm (the cure first), seed, step, reward,
+            held_out_accuracy (`trlm_utils.arms.curves`). Lines are means over seeds,
+            shades reach from the lowest to the highest seed.
+    """
+    import matplotlib.pyplot as plt
+
+    groups = list(dict.fromkeys(curves["group"]))
+    wanted = (
+        ("reward", 1.0, "reward that is paid"),
+        ("held_out_accuracy", 100.0, "held-out\naccuracy (%)"),
+    )
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            2, len(groups), figsize=(3.6 * len(groups) + 0.6, 6.0), sharex=True, squeeze=False
+        )
+        for column, group in zip(axes.T, groups, strict=True):
+            rows = curves[curves["group"] == group]
+            for axis, (name, scale, label) in zip(column, wanted, strict=True):
+                for k, arm in enumerate(dict.fromkeys(rows["arm"])):
+                    part = rows[(rows["arm"] == arm) & rows[name].notna()]
+                    if name == "reward":  # steps differ in their prompts
+                        part = part.assign(step=5 * ((part["step"] - 1) // 5) + 3)
+                    seeds = scale * part.groupby(["step", "seed"])[name].mean().unstack()
+                    style = {"color": COLOURS[k], "marker": MARKERS[k], "markersize": 5}
+                    axis.plot(seeds.index, seeds.mean(axis=1), label=arm, **style)
+                    axis.fill_between(
+                        seeds.index,
+                        seeds.min(axis=1),
+                        seeds.max(axis=1),
+                        color=COLOURS[k],
+                        alpha=0.15,
+                    )
+                if axis in axes[:, 0]:
+                    axis.set_ylabel(label)
+            column[1].set_ylim(-2, 102)
+            column[1].set_xlabel("step")
+            column[0].set_title(group)
+            column[1].legend(frameon=False, fontsize=10, loc="best")
+    plt.close(figure)
+    return figure
+
+
 def plot_shares(table: Any, label: str, parts: Sequence[str], axis_label: str) -> Any:
     """One stacked horizontal bar per row of the table, a piece per named column.
 
