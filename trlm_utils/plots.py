@@ -164,7 +164,8 @@ def plot_curves(log: Any, panels: dict[str, Sequence[str]], title: str = "") -> 
                 if column in log:
                     part = log[["step", column]].dropna()
                     marker = "o" if len(part) < 30 else None
-                    axis.plot(part["step"], part[column], color=colour, marker=marker, label=column)
+                    label = column.removeprefix("rewards/").removesuffix("/mean").replace("_", " ")
+                    axis.plot(part["step"], part[column], color=colour, marker=marker, label=label)
             axis.set_title(name)
             axis.set_xlabel("step")
             if len(columns) > 1:
