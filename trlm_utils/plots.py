@@ -280,7 +280,7 @@ def plot_ablations(table: Any, decoding: str = "sampled") -> Any:
     groups = list(dict.fromkeys(table["group"]))
     bands = list(dict.fromkeys(table["band"]))
     with plt.rc_context(STYLE):
-        figure, axes = _panels(len(groups), width=4.8, sharex=True)
+        figure, axes = _panels(len(groups), width=4.8 if len(groups) > 1 else 9.0, sharex=True)
         for axis, group in zip(axes, groups, strict=True):
             rows = table[table["group"] == group]
             arms = list(dict.fromkeys(rows["arm"]))
