@@ -155,7 +155,7 @@ def plot_curves(log: Any, panels: dict[str, Sequence[str]], title: str = "") -> 
     import matplotlib.pyplot as plt
 
     with plt.rc_context(STYLE):
-        across = min(len(panels), 4) if len(panels) != 6 else 3
+        across = 3 if len(panels) in (5, 6) else min(len(panels), 4)
         down = -(-len(panels) // across)
         size = (4.2 * across, 3.8 * down)
         figure, axes = plt.subplots(down, across, figsize=size, squeeze=False)
@@ -170,6 +170,8 @@ def plot_curves(log: Any, panels: dict[str, Sequence[str]], title: str = "") -> 
             axis.set_xlabel("step")
             if len(columns) > 1:
                 axis.legend(framealpha=0.85, edgecolor="none", fontsize=10)
+        for axis in axes.flat[len(panels) :]:
+            axis.axis("off")
         if title:
             figure.suptitle(title)
     plt.close(figure)
