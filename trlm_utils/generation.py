@@ -133,8 +133,35 @@ def usual_batch(model: PreTrainedModel) -> int:
     return min(512, 128 * torch.get_num_threads()) if on_cpu else 512
 
 
+def read(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    batch_size: int = 256,
+) -> Iterator[tuple[Any, torch.Tensor]]:
+    """What a model says of whole texts: encodings and logits (float32), batch by batch.
+
+    Texts are padded on the right. An encoding holds input_ids, attention_mask and
+    offset_mapping, tensors of ``[texts, tokens]`` (the last with two columns more).
+    """
+    for first in range(0, len(texts), batch_size):
+        encoded = tokenizer(
+            list(texts[first : first + batch_size]),
+            add_special_tokens=False,
+            padding=True,
+            padding_side="right",
+            return_offsets_mapping=True,
+            return_tensors="pt",
+        )
+        inputs = {name: encoded[name].to(model.device) for name in ("input_ids", "attention_mask")}
+        with evaluating(model):
+            logits = model(**inputs, use_cache=False).logits.float()
+        yield encoded, logits
+
+
 @contextmanager
 def evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Eval mode and no gradients; the mode from before comes back at the end."""
     import torch
 
     was_training = model.training

@@ -39,11 +39,6 @@ def source_digest(notebook: Any) -> str:
     return digest.hexdigest()
 
 
-def is_deep_dive(path: Path) -> bool:
-    """Whether a notebook is one of the optional ones, numbered from 10."""
-    return path.stem[:2] >= "10"
-
-
 def merge_outputs(source: Any, executed: Any, recipe: str = "nano") -> Any:
     """The source notebook with the outputs of its executed copy.
 
@@ -118,7 +113,7 @@ def publish(run: Path) -> list[str]:
     written = []
     deep = runs_root() / "deep_dives"
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        folder = finished_folder(path.stem, [run, *([deep] if is_deep_dive(path) else [])])
+        folder = finished_folder(path.stem, [run, deep])
         executed = nbformat.read(folder / "notebook.ipynb", as_version=4)
         merged = merge_outputs(nbformat.read(path, as_version=4), executed, folder.parent.name)
         nbformat.write(merged, path)

@@ -389,7 +389,8 @@ def _dispatch(options: argparse.Namespace) -> int:
         from trlm_utils import verify
 
         return verify.run(options.recipe, options.scale, options.set)
-    name = recipes.run_name(recipes.find_recipe(options.recipe))
+    path = recipes.find_recipe(options.recipe)
+    name = recipes.run_name(path)
     for seed in parse_seeds(options.seed):
         folder = run_folder(name, options.scale, seed)
         plan = recipes.load_plan(options.recipe, options.scale, seed, options.set, str(folder))
@@ -410,7 +411,7 @@ def _dispatch(options: argparse.Namespace) -> int:
                 )
     base = run_folder(name, options.scale, 0)
     if plan.groups:
-        print(arms.write(plan.groups, base, recipes.find_recipe(options.recipe).stem))
+        print(arms.write(plan.groups, base, path.stem))
         return 0
     written = report.write(plan, base)
     print(report.ladder_text(read_json(written / "report.json")))

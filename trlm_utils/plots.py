@@ -331,15 +331,7 @@ def plot_hacking(curves: Any) -> Any:
                     if name == "reward":  # steps differ in their prompts
                         part = part.assign(step=5 * ((part["step"] - 1) // 5) + 3)
                     seeds = scale * part.groupby(["step", "seed"])[name].mean().unstack()
-                    style = {"color": COLOURS[k], "marker": MARKERS[k], "markersize": 5}
-                    axis.plot(seeds.index, seeds.mean(axis=1), label=arm, **style)
-                    axis.fill_between(
-                        seeds.index,
-                        seeds.min(axis=1),
-                        seeds.max(axis=1),
-                        color=COLOURS[k],
-                        alpha=0.15,
-                    )
+                    _seeds_line(axis, seeds, k, arm)
                 if axis in axes[:, 0]:
                     axis.set_ylabel(label)
             column[1].set_ylim(-2, 102)
@@ -348,6 +340,14 @@ def plot_hacking(curves: Any) -> Any:
             column[1].legend(frameon=False, fontsize=10, loc="best")
     plt.close(figure)
     return figure
+
+
+def _seeds_line(axis: Any, seeds: Any, k: int, label: str) -> None:
+    """The mean of the seeds (columns) over steps (rows), shaded from lowest to highest."""
+    style = {"color": COLOURS[k], "marker": MARKERS[k], "markersize": 5}
+    axis.plot(seeds.index, seeds.mean(axis=1), label=label, **style)
+    low, high = seeds.min(axis=1), seeds.max(axis=1)
+    axis.fill_between(seeds.index, low, high, color=COLOURS[k], alpha=0.15)
 
 
 def plot_shares(table: Any, label: str, parts: Sequence[str], axis_label: str) -> Any:
@@ -428,13 +428,10 @@ def plot_judges(table: Any) -> Any:
         figure, axes = _panels(len(judges), width=5.2)
         for axis, judge in zip(axes, judges, strict=True):
             rows = table[table["judge"] == judge]
-            bins = [
-                rows["said"].min() + i * (rows["said"].max() - rows["said"].min()) / 24
-                for i in range(25)
-            ]
+            ends = (rows["said"].min(), rows["said"].max())
             for colour, truth in zip(COLOURS, ("right", "wrong"), strict=False):
                 said = rows.loc[rows["truth"] == truth, "said"]
-                axis.hist(said, bins, color=colour, alpha=0.6, label=truth)
+                axis.hist(said, 24, ends, color=colour, alpha=0.6, label=truth)
             axis.set_xlabel(f"what the {judge} model says")
         axes[0].set_ylabel("replies or steps")
         _legend(figure, axes)

@@ -184,11 +184,10 @@ def probe_rewards(
     repeated = [prompt for prompt in prompts for _ in range(group_size)]
     drawn = generation.sample(model, tokenizer, repeated, max_new_tokens=max_new_tokens, seed=seed)
     texts = [s.text for s in drawn]
-    columns = {
-        name: [row[name] for row in rows for _ in range(group_size)] for name in ("answer", "id")
-    }
+    asked = [row for row in rows for _ in range(group_size)]
+    columns = {name: [row[name] for row in asked] for name in ("answer", "id")}
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    given = [row["prompt"] for row in rows for _ in range(group_size)]
+    given = [row["prompt"] for row in asked]
     scored = rewards.score(weights, texts, models, prompts=given, completion_ids=ids, **columns)
     table = pd.DataFrame(scored).assign(
         prompt=columns["id"],

@@ -65,27 +65,20 @@ def mean_probabilities(
     Raises:
         ValueError: for a span that holds no token.
     """
-    import torch
-
     means: list[float] = []
-    with generation.evaluating(model):
-        for first in range(0, len(contexts), batch_size):
-            part = slice(first, first + batch_size)
-            texts = [c + r for c, r in zip(contexts[part], references[part], strict=True)]
-            encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
-            ids = [torch.tensor(row) for row in encoded["input_ids"]]
-            padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
-            mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(i) for i in ids], True)
-            inputs = {"input_ids": padded.to(model.device), "attention_mask": mask.to(model.device)}
-            chance = model(**inputs, use_cache=False).logits[:, :-1].float().softmax(-1)
-            of_next = chance.gather(-1, inputs["input_ids"][:, 1:, None])[..., 0].cpu()
-            rows = zip(encoded["offset_mapping"], contexts[part], spans[part], strict=True)
-            for i, (offsets, context, (start, end)) in enumerate(rows):
-                start, end = start + len(context), end + len(context)
-                chosen = [t - 1 for t, (a, b) in enumerate(offsets) if b > start and a < end and t]
-                if not chosen:
-                    raise ValueError(f"no token between characters {start} and {end}")
-                means.append(float(of_next[i, chosen].mean()))
+    texts = [context + text for context, text in zip(contexts, references, strict=True)]
+    wanted = zip(contexts, spans, strict=True)
+    for encoded, logits in generation.read(model, tokenizer, texts, batch_size):
+        following = encoded["input_ids"][:, 1:, None].to(logits.device)
+        chances = logits[:, :-1].softmax(-1).gather(-1, following)[..., 0].tolist()
+        for row, offsets in zip(chances, encoded["offset_mapping"].tolist(), strict=True):
+            context, (start, end) = next(wanted)
+            start, end = start + len(context), end + len(context)
+            places = zip(row, offsets[1:], strict=True)
+            chosen = [p for p, (a, b) in places if b > start and a < end]
+            if not chosen:
+                raise ValueError(f"no token between characters {start} and {end}")
+            means.append(sum(chosen) / len(chosen))
     return means
 
 
@@ -107,18 +100,20 @@ def gains(
     Returns:
         One number in [0, 1] each; 0 for a completion that never gets to an answer.
     """
-    heads = [before_the_answer(text) for text in completions]
-    reached = [i for i, head in enumerate(heads) if head is not None]
-    contexts = [prompts[i] + str(heads[i]) for i in reached]
-    plain = [prompts[i] + without_reasoning(completions[i]) for i in reached]
-    wanted = [references[i] for i in reached]
-    spans = [scored_span(references[i], given[i]) for i in reached]
-    unique = dict.fromkeys(zip(plain, wanted, spans, strict=True))
-    if reached:
-        known = mean_probabilities(model, tokenizer, *map(list, zip(*unique, strict=True)))
-        unique = dict(zip(unique, known, strict=True))
-    after = mean_probabilities(model, tokenizer, contexts, wanted, spans)
-    found = dict.fromkeys(range(len(completions)), 0.0)
-    for i, p, key in zip(reached, after, zip(plain, wanted, spans, strict=True), strict=True):
-        found[i] = min(1.0, max(0.0, p - float(unique[key] or 0.0)))
-    return [found[i] for i in range(len(completions))]
+    found = [0.0] * len(completions)
+    heads = {i: before_the_answer(text) for i, text in enumerate(completions)}
+    contexts = {i: prompts[i] + head for i, head in heads.items() if head is not None}
+    if not contexts:
+        return found
+    wanted = {i: (references[i], scored_span(references[i], given[i])) for i in contexts}
+    plain = {i: (prompts[i] + without_reasoning(completions[i]), *wanted[i]) for i in contexts}
+    unique = list(dict.fromkeys(plain.values()))  # a group shares what it would say at once
+    known = dict(
+        zip(unique, mean_probabilities(model, tokenizer, *zip(*unique, strict=True)), strict=True)
+    )
+    after = mean_probabilities(
+        model, tokenizer, list(contexts.values()), *zip(*wanted.values(), strict=True)
+    )
+    for i, reasoned in zip(contexts, after, strict=True):
+        found[i] = min(1.0, max(0.0, reasoned - known[plain[i]]))
+    return found

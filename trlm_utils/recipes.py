@@ -326,10 +326,11 @@ def load_plan(
     groups = content.get("groups") or {}
     _check_groups(groups, [str(e.get("stage")) for e in entries], path)
     stages: list[StagePlan] = []
+    wiring = {"RECIPE": recipe, "SEED": seed, "RUN_DIR": run_dir}
+    compared = stages_in(groups)
     for number, entry in enumerate(entries):
-        wiring = {"RECIPE": recipe, "SEED": seed, "RUN_DIR": run_dir}
-        compared = stages_in(groups) if number >= len(earlier) else []
-        stages.append(_plan_stage(entry, stages, given, wiring, compared))
+        own = compared if number >= len(earlier) else []
+        stages.append(_plan_stage(entry, stages, given, wiring, own))
     _check_prompts(stages)
     return Plan(
         recipe,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trlm_utils import chat, generation, process, world
 from trlm_utils.models import check_model_folder
@@ -36,19 +36,6 @@ def load_process(folder: Path) -> PreTrainedModel:
     return AutoModelForTokenClassification.from_pretrained(folder, num_labels=2).eval()
 
 
-def _batches(model: Any, tokenizer: Any, texts: Sequence[str], size: int = 256) -> Any:
-    """Logits of texts, a batch at a time, right padded."""
-    for first in range(0, len(texts), size):
-        inputs = tokenizer(
-            list(texts[first : first + size]),
-            add_special_tokens=False,
-            padding=True,
-            padding_side="right",
-            return_tensors="pt",
-        ).to(model.device)
-        yield inputs, model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-
-
 def outcome_scores(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> list[float]:
@@ -58,9 +45,8 @@ def outcome_scores(
         texts: rendered prompt and completion.
     """
     scores: list[float] = []
-    with generation.evaluating(model):
-        for _, output in _batches(model, tokenizer, texts):
-            scores += output.logits[:, 0].float().tolist()
+    for _, logits in generation.read(model, tokenizer, texts):
+        scores += logits[:, 0].tolist()
     return scores
 
 
@@ -73,15 +59,13 @@ def step_chances(
     """The probability that each step of each thought is right, by a process model."""
     chances: list[list[float]] = []
     start = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
-    with generation.evaluating(model):
-        texts = [prompt + completion for completion in completions]
-        for inputs, output in _batches(model, tokenizer, texts):
-            right = output.logits.float().softmax(-1)[..., 1]
-            for ids, mask, row in zip(
-                inputs["input_ids"], inputs["attention_mask"], right, strict=True
-            ):
-                own = ids[: int(mask.sum())][start:].tolist()
-                chances.append([float(row[start + t]) for t in process.step_ends(own, tokenizer)])
+    texts = [prompt + completion for completion in completions]
+    for encoded, logits in generation.read(model, tokenizer, texts):
+        lengths = encoded["attention_mask"].sum(1).tolist()
+        right = logits.softmax(-1)[..., 1].tolist()
+        for ids, length, row in zip(encoded["input_ids"].tolist(), lengths, right, strict=True):
+            ends = process.step_ends(ids[start:length], tokenizer)
+            chances.append([row[start + end] for end in ends])
     return chances
 
 
