@@ -61,6 +61,28 @@ def test_a_group_that_agrees_teaches_nothing():
     assert process.token_advantages([[(0, 1.0)], [(0, 1.0)]], [1, 1]) == [[0.0], [0.0]]
 
 
+def test_smallest_advantages_by_hand():
+    # worth of the completions: 1 and 0, mean 0.5; the second is right after its slip
+    group = [[(1, 1.0), (2, 1.0)], [(0, 0.0), (1, 1.0)]]
+    one, other = process.smallest_advantages(group, [4, 2], scale=False)
+    assert one == [0.5, 0.5, 0.5, 0.0]
+    assert other == [-0.5, 0.5]
+
+
+def test_smallest_advantages_do_not_count_the_steps():
+    few, many = [(3, 1.0)], [(0, 1.0), (1, 1.0), (3, 1.0)]
+    wrong = [(3, 0.0)]
+    a, b, _ = process.smallest_advantages([few, many, wrong], [4, 4, 4])
+    assert a == b
+    c, d, _ = process.token_advantages([few, many, wrong], [4, 4, 4])
+    assert c[0] != d[0]  # by sums they do
+
+
+def test_a_completion_without_steps_is_worth_nothing():
+    (right, empty) = process.smallest_advantages([[(0, 1.0)], []], [1, 2], scale=False)
+    assert (right, empty) == ([0.5], [0.0, 0.0])
+
+
 def test_the_problem_behind_a_prompt():
     problem = world.make_problem("grpo", 7, seed=3, long_share=0.5)
     row = {"id": problem.id, "prompt": chat.to_prompt(problem.question)}

@@ -12,9 +12,12 @@ soon learn to do, and counts with the form that pays it best.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from trlm_utils import chat, rewards, world
+
+Score = Callable[[world.Problem, list[str]], list[float]]
 
 HONEST = "honest and right"
 CONTRACTS = {
@@ -80,24 +83,35 @@ def totals(
 ) -> dict[str, float]:
     """Mean total reward of each behaviour, in the form that pays it best.
 
-    The behaviours of one problem and form are one group, for rewards that compare.
-
     Args:
         models: for rewards that ask a model.
+    """
+
+    def score(problem: world.Problem, written: list[str]) -> list[float]:
+        columns = {
+            "answer": [problem.answer] * len(written),
+            "prompts": [chat.to_prompt(problem.question)] * len(written),
+        }
+        return [row["total"] for row in rewards.score(weights, written, models, **columns)]
+
+    return totals_by(score, problems)
+
+
+def totals_by(score: Score, problems: int = PROBLEMS) -> dict[str, float]:
+    """As `totals`, for whatever pays a group of completions.
+
+    Args:
+        score: gets a problem and the completions of all behaviours in one form, which are
+            one group for rewards that compare; returns one number for each.
     """
     chosen = world.make_problems("hackbench", problems)
     sums: dict[str, dict[str, float]] = {}
     for contract in CONTRACTS:
         for problem in chosen:
             written = write(problem, contract)
-            columns = {
-                "answer": [problem.answer] * len(written),
-                "prompts": [chat.to_prompt(problem.question)] * len(written),
-            }
-            scored = rewards.score(weights, list(written.values()), models, **columns)
-            for name, row in zip(written, scored, strict=True):
+            for name, total in zip(written, score(problem, list(written.values())), strict=True):
                 found = sums.setdefault(name, dict.fromkeys(CONTRACTS, 0.0))
-                found[contract] += row["total"] / problems
+                found[contract] += total / problems
     return {name: max(found.values()) for name, found in sums.items()}
 
 
@@ -147,14 +161,18 @@ def table(
         A frame with mix, behaviour, total, margin (total minus that of honest work, so
         above 0 is hackable).
     """
+    return as_table({mix: totals(weights, problems, models) for mix, weights in mixes.items()})
+
+
+def as_table(found: dict[str, dict[str, float]]) -> Any:
+    """The frame of `table`, from a mix's name -> its `totals`."""
     import pandas as pd
 
-    rows: list[dict[str, Any]] = []
-    for mix, weights in mixes.items():
-        found = totals(weights, problems, models)
-        for behaviour, total in found.items():
-            row = {"mix": mix, "behaviour": behaviour, "total": total}
-            rows.append(row | {"margin": total - found[HONEST]})
+    rows = [
+        {"mix": mix, "behaviour": behaviour, "total": total, "margin": total - paid[HONEST]}
+        for mix, paid in found.items()
+        for behaviour, total in paid.items()
+    ]
     return pd.DataFrame(rows)
 
 

@@ -52,7 +52,7 @@ def steps(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, wanted: set[st
 def token_advantages(
     group: Sequence[Steps], lengths: Sequence[int], scale: bool = True
 ) -> list[list[float]]:
-    """Advantages of every token of a group of completions.
+    """Advantages of every token of a group of completions, by sums over steps.
 
     All rewards of all steps in the group are centred (and divided by their standard
     deviation); a token's advantage is the sum over the steps that end at it or later
@@ -62,10 +62,8 @@ def token_advantages(
         group: the steps of each completion; a reward for the answer is a last step.
         lengths: number of tokens of each completion.
     """
-    rewards = [reward for found in group for _, reward in found]
-    mean = sum(rewards) / max(1, len(rewards))
-    squares = sum((reward - mean) ** 2 for reward in rewards)
-    spread = math.sqrt(squares / max(1, len(rewards) - 1)) + 1e-4 if scale else 1.0
+    mean, spread = _mean_and_spread([reward for found in group for _, reward in found])
+    spread = spread if scale else 1.0
     advantages = []
     for found, length in zip(group, lengths, strict=True):
         row, later = [0.0] * length, 0.0
@@ -75,6 +73,37 @@ def token_advantages(
             row[place] = later
         advantages.append(row)
     return advantages
+
+
+def smallest_advantages(
+    group: Sequence[Steps], lengths: Sequence[int], scale: bool = True
+) -> list[list[float]]:
+    """Advantages of every token of a group of completions, by the worst step ahead.
+
+    A token's return is the smallest reward of the steps that end at it or later; it is
+    centred by the mean over the group of the returns of whole completions (and divided
+    by their standard deviation). So the number of steps does not count. The hard form of
+    Cheng et al. 2025, *Stop Summation*, who soften the minimum.
+
+    Args: as for `token_advantages`; tokens behind the last step get 0.
+    """
+    worst = [min((reward for _, reward in found), default=0.0) for found in group]
+    mean, spread = _mean_and_spread(worst)
+    spread = spread if scale else 1.0
+    advantages = []
+    for found, length in zip(group, lengths, strict=True):
+        row, ahead, at = [0.0] * length, math.inf, dict(found)
+        for place in reversed(range(length)):
+            ahead = min(ahead, at.get(place, math.inf))
+            row[place] = (ahead - mean) / spread if ahead < math.inf else 0.0
+        advantages.append(row)
+    return advantages
+
+
+def _mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    mean = sum(values) / max(1, len(values))
+    squares = sum((value - mean) ** 2 for value in values)
+    return mean, math.sqrt(squares / max(1, len(values) - 1)) + 1e-4
 
 
 def problem_of(row: dict[str, Any], **options: Any) -> world.Problem:
