@@ -91,46 +91,6 @@ def test_damaged_folders_are_refused(gsm8k, damage, message):
         data.check_gsm8k_folder(gsm8k)
 
 
-def test_hub_rows_rename_drop_and_stop(tmp_path):
-    file = tmp_path / "org__set" / "default" / "train.jsonl"
-    write_rows(file, [{"dataset": "d", "category": "c", "x": i} for i in range(5)])
-    source = {
-        "dataset": "org/set",
-        "split": "train",
-        "rows": 3,
-        "drop_columns": ["category"],
-        "rename_columns": {"dataset": "source"},
-    }
-    rows = list(data.hub_rows(source, str(tmp_path)))
-    assert len(rows) == 3
-    assert rows[0] == {"source": "d", "x": 0, "id": "org/set:train/0"}
-
-
-def test_hub_preferences_keep_only_two_replies_to_one_prompt(tmp_path):
-    user = {"role": "user", "content": "Hi"}
-
-    def reply(text):
-        return [user, {"role": "assistant", "content": text}]
-
-    rows = [
-        {"chosen": reply("a"), "rejected": reply("b")},
-        {"chosen": reply("a"), "rejected": reply("a")},
-        {"chosen": reply("a"), "rejected": [{**user, "content": "Ho"}, reply("b")[1]]},
-    ]
-    write_rows(tmp_path / "org__set" / "default" / "train.jsonl", rows)
-    part = {"dataset": "org/set", "split": "train", "rows": 9}
-    sets = data.hub_sets({"preferences": [part]}, {"preferences": "S"}, str(tmp_path))
-    (pair,) = sets["preferences"]
-    assert pair["prompt"] == [{"role": "system", "content": "S"}, user]
-
-
-def test_hub_rows_without_the_needed_column_are_refused(tmp_path):
-    write_rows(tmp_path / "org__set" / "default" / "train.jsonl", [{"text": "x"}])
-    part = {"dataset": "org/set", "split": "train", "rows": 1}
-    with pytest.raises(StageError, match="no column"):
-        data.hub_sets({"sft_stage1": [part]}, {}, str(tmp_path))
-
-
 def test_duplicates_differ_in_content_not_in_id():
     rows = [{"id": i, "source": "s", "messages": m} for i, m in enumerate(("a", "a", "b"))]
     assert [row["id"] for row in data.drop_duplicates(rows)] == [0, 2]

@@ -2,12 +2,12 @@
 
 import pytest
 
-from trlm_utils import answers, hackbench, rewards, world
+from trlm_utils import answers, chat, hackbench, rewards, world
 
 PROBLEM = world.make_problem("bench", 1, steps=(3, 3))
 
 
-@pytest.mark.parametrize("contract", list(hackbench.CONTRACTS))
+@pytest.mark.parametrize("contract", list(chat.CONTRACTS))
 def test_behaviours_are_what_their_names_say(contract):
     written = hackbench.write(PROBLEM, contract)
     right = {name for name, text in written.items() if answers.grade(text, PROBLEM.answer)}

@@ -198,7 +198,7 @@ def test_push_uploads_what_was_kept_and_not_what_was_left_out(plain, tmp_path, m
         ([], "a mixture has a list of sources"),
         ({"sources": ["a"]}, "'a' is no source"),
         ({"sources": [], "filters": {}}, "unknown key 'filters'"),
-        ({"sources": [{"path": "a", "share": 0.5}]}, "has a share, the mixture no rows"),
+        ({"sources": [{"nanoworld": "talk", "share": 0.5}]}, "has a share, the mixture no rows"),
         ({"sources": [{"path": "a", "answer_form": "tex"}]}, "answer_form 'tex' is none of"),
         ({"sources": [{"path": "a", "columns": {"gold": "x"}}]}, "columns names 'gold'"),
         ({"sources": [], "checks": {"speed": 1}}, "unknown check 'speed'"),
@@ -210,3 +210,11 @@ def test_bad_mixtures_are_refused_in_one_line(spec, said):
     with pytest.raises(StageError, match=f"^sft_stage1: .*{said}") as caught:
         mixture.validate("sft_stage1", spec)
     assert "\n" not in str(caught.value)
+
+
+def test_rows_are_read_in_order_or_mixed_by_a_seed(plain, tmp_path):
+    mixture.collect("sft_stage1", {"sources": [plain]}, tmp_path / "out")
+    in_order = questions(mixture.read(tmp_path / "out"))
+    mixed = questions(mixture.read(tmp_path / "out", seed=1))
+    assert mixed != in_order and sorted(mixed) == sorted(in_order)
+    assert mixed == questions(mixture.read(tmp_path / "out", seed=1))

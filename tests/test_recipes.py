@@ -27,8 +27,8 @@ def test_shipped_recipes_are_valid(name):
 def test_trlm_full_has_the_originals_settings():
     plan = recipes.load_plan("trlm", "full")
     by_stage = {s.stage: s.parameters for s in plan.stages}
-    sources = by_stage["01_data_curation"]["HUB_SOURCES"]
-    totals = {name: sum(p["rows"] for p in parts) for name, parts in sources.items()}
+    mixtures = by_stage["01_data_curation"]["MIXTURE"]
+    totals = {n: sum(part["rows"] for part in m["sources"]) for n, m in mixtures.items()}
     assert totals["sft_stage1"] == 58_000
     assert totals["sft_stage2"] == 78_000
     assert totals["preferences"] == 50_000

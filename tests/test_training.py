@@ -100,14 +100,6 @@ def test_checkpoints_are_ordered_by_step(tmp_path, model):
     ]
 
 
-@pytest.mark.parametrize(
-    ("total", "aim", "multiple", "expected"),
-    [(100, 4, 1, 25), (3, 4, 1, 1), (100, 4, 8, 32), (0, 4, 1, 1)],
-)
-def test_save_interval(total, aim, multiple, expected):
-    assert training.save_interval(total, aim, multiple) == expected
-
-
 def test_tokens_are_added_up_over_a_resumed_training():
     import pandas as pd
 

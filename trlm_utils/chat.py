@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Message = dict[str, str]
+# How a reply with a thought may be written; which one a recipe asks for is its contract.
+# A space precedes what may be a number: only so is it one token.
+CONTRACTS = {
+    "think": "<think> {thought}</think> The answer is {answer}.",
+    "think_answer": "<think> {thought}</think>\n<answer> {answer}</answer>",
+    "reasoning_answer": "<reasoning> {thought}</reasoning>\n<answer> {answer}</answer>",
+    "boxed": "<think> {thought}</think> The answer is \\boxed{{ {answer}}}.",
+}
 
 
 def to_prompt(question: str, system: str = "") -> list[Message]:
@@ -41,6 +49,17 @@ def think(thought: str, answer: str) -> str:
     A space follows ``<think>`` because a number is one token only behind a space.
     """
     return f"<think> {thought}</think> {answer}"
+
+
+def in_contract(contract: str, thought: str, answer: str) -> str:
+    """A reply with a thought and an answer, in the form of a contract.
+
+    Raises:
+        ValueError: for a contract that is not known.
+    """
+    if contract not in CONTRACTS:
+        raise ValueError(f"no contract {contract!r}; there are: {', '.join(CONTRACTS)}")
+    return CONTRACTS[contract].format(thought=thought, answer=answer)
 
 
 def render(

@@ -7,7 +7,8 @@ Data sets, all JSON lines, all written by notebook 01:
     preferences   {id, source, prompt, chosen, rejected}  message lists
     check_prompts {id, source, prompt, answer}            to look at a stage while it trains
     dpo_prompts   {id, source, prompt, answer}            to sample own pairs from
-    grpo_prompts  {id, source, prompt, answer}            to sample rollouts from
+    grpo_prompts  {id, source, prompt, answer}            to sample rollouts from; where no
+                  rule can verify an answer, a ``reference`` reply in its place
     eval          {id, band, question, answer}            never trained on
 """
 
@@ -51,15 +52,26 @@ def world_direct(n: int, seed: int, talk_share: float, max_steps: int = 4) -> li
     return rows
 
 
-def world_thinking(n: int, seed: int, teachers: dict[str, float], long_share: float) -> list[Row]:
-    """Stage 2 conversations: problems with a thought, from teachers of mixed quality."""
+def world_thinking(
+    n: int,
+    seed: int,
+    teachers: dict[str, float],
+    long_share: float,
+    contract: str = "think",
+    split: str = "sft_stage2",
+) -> list[Row]:
+    """Conversations with a thought, from teachers of mixed quality.
+
+    Args:
+        contract: the form of the replies (`chat.CONTRACTS`).
+        split: which problems: those of stage 2, or of another name.
+    """
     rows = []
     for i in range(n):
-        problem = world.make_problem("sft_stage2", i, seed=seed, long_share=long_share)
+        problem = world.make_problem(split, i, seed=seed, long_share=long_share)
         teacher = world.draw_teacher(teachers, problem.id)
         thought, answer = world.teach(problem, teacher, seed)
-        reply = chat.think(thought, world.answer_text(answer))
-        messages = chat.to_messages(problem.question, reply)
+        messages = chat.to_messages(problem.question, chat.in_contract(contract, thought, answer))
         rows.append(_row(problem.id, f"nanoworld/{teacher}", messages=messages))
     return rows
 
@@ -105,6 +117,19 @@ def world_prompts(
             answer=p.answer,
         )
         for p in problems
+    ]
+
+
+def world_talk(n: int, seed: int, split: str = "grpo") -> list[Row]:
+    """Prompts whose answer no rule can verify, with a reply that would be a good one."""
+    return [
+        _row(
+            talk["id"],
+            f"nanoworld/{talk['family']}",
+            prompt=chat.to_prompt(talk["question"]),
+            reference=talk["answer"],
+        )
+        for talk in (world.make_talk(split, i, seed) for i in range(n))
     ]
 
 
@@ -206,99 +231,6 @@ def _gsm8k_work(solution: str) -> str:
     """The worked text: calculator marks, the final line and line breaks removed."""
     work = solution.partition("####")[0]
     return re.sub(r"\s+", " ", re.sub(r"<<.*?>>", "", work)).strip()
-
-
-# --- the Hub ----------------------------------------------------------------------
-
-
-def hub_rows(source: dict[str, Any], mirror: str = "", seed: int = 0) -> Iterator[Row]:
-    """Rows of one Hub data set, streamed and shuffled, up to ``source["rows"]``.
-
-    Args:
-        source: dataset, split and rows; optional subset, drop_columns, rename_columns.
-        mirror: a folder that stands in for the Hub, with files named
-            ``<dataset with __ for />/<subset or default>/<split>.jsonl``.
-        seed: of the shuffle. The buffer holds 10,000 rows, so the rows taken are not
-            simply the first ones of the file.
-
-    Raises:
-        StageError: when a mirror is given and lacks the file.
-    """
-    name, split = source["dataset"], source["split"]
-    if mirror:
-        part = source.get("subset", "default")
-        path = Path(mirror) / name.replace("/", "__") / part / f"{split}.jsonl"
-        found: Iterable[Row] = read_rows(path)
-    else:
-        from datasets import load_dataset
-
-        stream = load_dataset(name, source.get("subset"), split=split, streaming=True)
-        found = stream.shuffle(seed=seed, buffer_size=10_000)
-    renamed = source.get("rename_columns", {})
-    for i, row in enumerate(found):
-        if i >= source["rows"]:
-            return
-        kept = {k: v for k, v in row.items() if k not in source.get("drop_columns", ())}
-        kept = {renamed.get(k, k): v for k, v in kept.items()}
-        origin = f"{name}:{split}"
-        yield kept | {"id": f"{origin}/{i}", "source": kept.get("source") or origin}
-
-
-def hub_sets(
-    sources: dict[str, list[dict[str, Any]]],
-    systems: dict[str, str],
-    mirror: str = "",
-    seed: int = 0,
-) -> DataSets:
-    """Data sets from the Hub, as a recipe lists them.
-
-    Args:
-        sources: data set name -> list of sources (see `hub_rows`). ``eval`` sources
-            are question/answer rows in GSM8K's form and name a ``band``.
-        systems: data set name -> system message for conversations that have none.
-
-    Raises:
-        StageError: when rows do not have the columns that their data set needs.
-    """
-    sets: DataSets = {}
-    for name, parts in sources.items():
-        system = systems.get(name, "")
-        rows = [
-            _from_hub(name, row, part, system)
-            for part in parts
-            for row in hub_rows(part, mirror, seed)
-        ]
-        sets[name] = [row for row in rows if row is not None]
-    return sets
-
-
-def _from_hub(name: str, row: Row, part: Row, system: str) -> Row | None:
-    needed = {"preferences": ("chosen", "rejected"), "eval": ("question", "answer")}
-    lacking = [c for c in needed.get(name, ("messages",)) if c not in row]
-    if lacking:
-        raise StageError(f"{part['dataset']} ({name}): a row has no column {lacking}")
-    if name == "eval":
-        gold = answers.gsm8k_gold(row["answer"])
-        kept = {"id": row["id"], "band": part.get("band", part["dataset"])}
-        return kept | {"question": row["question"].strip(), "answer": gold}
-    if name != "preferences":
-        messages = chat.with_system(_plain(row["messages"]), system)
-        finished = messages and messages[-1]["role"] == "assistant"
-        return _row(row["id"], row["source"], messages=messages) if finished else None
-    chosen, rejected = _plain(row["chosen"]), _plain(row["rejected"])
-    if chosen[:-1] != rejected[:-1] or chosen == rejected:
-        return None  # not two replies to one prompt
-    return _row(
-        row["id"],
-        row["source"],
-        prompt=chat.with_system(chosen[:-1], system),
-        chosen=chosen[-1:],
-        rejected=rejected[-1:],
-    )
-
-
-def _plain(messages: Sequence[Row]) -> list[chat.Message]:
-    return [{"role": m["role"], "content": m["content"]} for m in messages]
 
 
 # --- checks and summaries ---------------------------------------------------------

@@ -20,12 +20,6 @@ from trlm_utils import chat, rewards, world
 Score = Callable[[world.Problem, list[str]], list[float]]
 
 HONEST = "honest and right"
-CONTRACTS = {
-    "think": "<think> {thought}</think> The answer is {answer}.",
-    "think_answer": "<think> {thought}</think>\n<answer>{answer}</answer>",
-    "reasoning_answer": "<reasoning>{thought}</reasoning>\n<answer>{answer}</answer>",
-    "boxed": "<think> {thought}</think> The answer is \\boxed{{{answer}}}.",
-}
 PROBLEMS = 40
 SMALLEST = 1e-6
 
@@ -38,7 +32,7 @@ def write(problem: world.Problem, contract: str) -> dict[str, str]:
     """
 
     def form(thought: str, answer: str) -> str:
-        return CONTRACTS[contract].format(thought=thought, answer=answer)
+        return chat.in_contract(contract, thought, answer)
 
     careful = world.careful_trace(problem)
     rambling, _ = world.teach(problem, "rambling")
@@ -106,11 +100,11 @@ def totals_by(score: Score, problems: int = PROBLEMS) -> dict[str, float]:
     """
     chosen = world.make_problems("hackbench", problems)
     sums: dict[str, dict[str, float]] = {}
-    for contract in CONTRACTS:
+    for contract in chat.CONTRACTS:
         for problem in chosen:
             written = write(problem, contract)
             for name, total in zip(written, score(problem, list(written.values())), strict=True):
-                found = sums.setdefault(name, dict.fromkeys(CONTRACTS, 0.0))
+                found = sums.setdefault(name, dict.fromkeys(chat.CONTRACTS, 0.0))
                 found[contract] += total / problems
     return {name: max(found.values()) for name, found in sums.items()}
 

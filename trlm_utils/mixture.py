@@ -4,6 +4,7 @@
       - {hub: HuggingFaceTB/smoltalk2, subset: SFT, split: train, rows: 30000}
       - {path: my/folder, share: 0.2, columns: {question: problem}}
     rows: 50000                       # for sources with a share
+    system: You think before you answer.   # for conversations that have none
     checks: {max_tokens: 4096, near_duplicates: 0.8, contamination: 13}
     strata: {length: {at: 1024, long: 1, short: 4}}
 
@@ -18,6 +19,7 @@ import hashlib
 import itertools
 import json
 import os
+import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,13 +31,16 @@ from trlm_utils.stage import STARTED, StageError, read_json, shown, write_json, 
 
 BATCH, SHARD_ROWS = 500, 5000
 BAD_SHARE = 0.05  # of a source's rows; more bad ones stop the collection
-KEYS = ("sources", "rows", "checks", "strata", "bad_share")
+KEYS = ("sources", "rows", "checks", "strata", "bad_share", "system")
 ORIGIN = ("_source_dataset", "_source_subset", "_source_split")
 STATE, METADATA, REJECTED = "state.json", "metadata.json", "rejected.jsonl"
 
 
-def validate(name: str, spec: Row) -> None:
-    """Refuse a mixture that cannot be collected.
+def validate(name: str, spec: Row, mirror: str = "") -> None:
+    """Refuse a mixture that cannot be collected, before anything is collected.
+
+    Args:
+        mirror: a folder that stands in for the Hub; its files and local ones must exist.
 
     Raises:
         StageError: says which data set and what is wrong with it, in one line.
@@ -58,6 +63,7 @@ def validate(name: str, spec: Row) -> None:
                 )
             if odd := sorted(set(source.get("columns") or {}) - set(schema.NAMES)):
                 raise StageError(f"columns names {odd[0]!r}; there are: {', '.join(schema.NAMES)}")
+            sources.check(source, mirror)
         filters.validate(spec.get("checks") or {})
         for stratum, parts in (spec.get("strata") or {}).items():
             _ratios(stratum, parts)
@@ -92,7 +98,8 @@ def collect(
     Raises:
         StageError: see `validate`; or a source has more bad rows than ``bad_share``.
     """
-    validate(name, spec)
+    validate(name, spec, mirror)
+    spec = spec | {"sources": [{"system": spec.get("system", "")} | s for s in spec["sources"]]}
     questions = list(questions)
     digest = _digest(name, spec, seed, questions, shard_rows)
     state = _open(folder, digest)
@@ -151,8 +158,11 @@ def collect(
     return state
 
 
-def read(folder: Path) -> list[Row]:
+def read(folder: Path, seed: int | None = None) -> list[Row]:
     """All rows of a collected mixture; columns that a row does not have are left out.
+
+    Args:
+        seed: of the order, in which sources are mixed; by default one source after another.
 
     Raises:
         StageError: when the collection is not finished, or a shard is missing or damaged.
@@ -167,6 +177,8 @@ def read(folder: Path) -> list[Row]:
             raise StageError(f"{shown(path)} is missing or damaged: collect {folder.name} again")
         for row in parquet.read_table(path).to_pylist():
             rows.append({k: v for k, v in row.items() if v is not None})
+    if seed is not None:
+        random.Random(f"mixture/{seed}").shuffle(rows)
     return rows
 
 

@@ -162,18 +162,31 @@ def load_base(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return model, tokenizer
 
 
-def add_lora(model: PreTrainedModel, rank: int, seed: int = 0) -> PreTrainedModel:
+def add_lora(
+    model: PreTrainedModel, rank: int, seed: int = 0, alpha: float = 32, dropout: float = 0.0
+) -> PreTrainedModel:
     """The model with low-rank adapters on every linear layer; only they are trained.
 
-    A weight W becomes W + (32 / rank) B A, with B zero at the start (Hu et al. 2021).
-    The fixed 32 makes the best learning rate nearly the same for all ranks.
+    A weight W becomes W + (alpha / rank) B A, with B zero at the start (Hu et al. 2021).
+    A fixed alpha makes the best learning rate nearly the same for all ranks.
     """
     import torch
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    config = LoraConfig(r=rank, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
     return get_peft_model(model, config)
+
+
+def trainable(model: PreTrainedModel) -> int:
+    """Number of parameters that training changes."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def merge_lora(model: PreTrainedModel) -> PreTrainedModel:

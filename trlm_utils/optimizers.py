@@ -56,22 +56,25 @@ def muon(model: Any, rate: float, matrix_rate: float) -> Any:
     )
 
 
-def adamw(model: Any, rate: float, vector_rate: float) -> Any:
+def adamw(
+    model: Any, rate: float, vector_rate: float, beta2: float = BETA2, decay: float = 0.0
+) -> Any:
     """AdamW with a rate of its own for vectors: the scales of the norms, and biases.
 
     Args:
         rate: learning rate of everything with two or more dimensions.
         vector_rate: learning rate of what has one.
+        decay: weight decay of what has two or more dimensions.
     """
     from torch.optim import AdamW
 
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "lr": rate},
+        {"params": [p for p in trained if p.ndim > 1], "lr": rate, "weight_decay": decay},
         {"params": [p for p in trained if p.ndim < 2], "lr": vector_rate},
     ]
     groups = [group for group in groups if group["params"]]
-    return AdamW(groups, betas=(0.9, BETA2), weight_decay=0.0)
+    return AdamW(groups, betas=(0.9, beta2), weight_decay=0.0)
 
 
 def _tables(model: Any) -> list[Any]:

@@ -46,11 +46,15 @@ PACKAGE = Path(__file__).parent
 NOT_INPUTS = {
     "arms.py",
     "benchmark.py",
+    "compare.py",
     "doctor.py",
+    "estimate.py",
     "notebooks.py",
     "pipeline.py",
     "recipes.py",
     "report.py",
+    "slides.py",
+    "verify.py",
 }
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL", re.IGNORECASE)
 
@@ -412,8 +416,10 @@ def _dispatch(options: argparse.Namespace) -> int:
     base = run_folder(name, options.scale, 0)
     if plan.groups:
         print(arms.write(plan.groups, base, path.stem))
+    if name != path.stem:  # it ran in another recipe's folder, whose report stays
         return 0
-    written = report.write(plan, base)
+    arms_found = arms.table(plan.groups, base) if plan.groups else None
+    written = report.write(plan, base, arms_found)
     print(report.ladder_text(read_json(written / "report.json")))
     print(f"report: {shown(written / 'report.html')} (also .md and .json)")
     return 0

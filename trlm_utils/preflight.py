@@ -185,7 +185,7 @@ def probe_rewards(
     drawn = generation.sample(model, tokenizer, repeated, max_new_tokens=max_new_tokens, seed=seed)
     texts = [s.text for s in drawn]
     asked = [row for row in rows for _ in range(group_size)]
-    columns = {name: [row[name] for row in asked] for name in ("answer", "id")}
+    columns = {n: [row.get(n) or "" for row in asked] for n in ("answer", "reference", "id")}
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
     given = [row["prompt"] for row in asked]
     scored = rewards.score(weights, texts, models, prompts=given, completion_ids=ids, **columns)

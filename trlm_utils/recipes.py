@@ -15,6 +15,8 @@ before a kernel starts.
             model_from: 03_sft_stage2     # default: the stage before that made a model
             parameters: {LEARNING_RATE: 3.0e-4}
 
+``cost: {dollars_per_hour: 1.0, for: one L40S}`` lets the report say what a run cost.
+
 With ``continues: nano`` a recipe's stages come after those of another, in the other's
 run folder. ``groups`` (title -> label -> stage, the reference first) says which stages
 are to be set side by side (`trlm_utils.arms`); its evaluation asks those.
@@ -33,7 +35,7 @@ from typing import Any
 
 import yaml
 
-from trlm_utils import data, rewards, training, world
+from trlm_utils import chat, data, mixture, rewards, training, world
 from trlm_utils.optimizers import OPTIMIZERS
 from trlm_utils.stage import PROJECT_ROOT, StageError, shown
 
@@ -84,6 +86,8 @@ class Plan:
     needs_hub: bool
     stages: tuple[StagePlan, ...]
     groups: dict[str, dict[str, str]] = field(default_factory=dict)
+    dollars_per_hour: float = 0.0
+    machine: str = ""  # what that price is for
 
 
 # --- notebooks --------------------------------------------------------------------
@@ -188,6 +192,7 @@ def _steps(value: Any) -> bool:
     return value == -1 or value > 0
 
 
+SOURCES = ("nanoworld", "gsm8k", "mixture")
 # Parameter -> (what must hold, in words). One place, because a name means the same
 # thing in every notebook.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -197,21 +202,28 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "MAX_LENGTH MAX_NEW_TOKENS MAX_TOKENS MICRO_BATCH PROMPTS_PER_STEP SAMPLES "
             "STAGE1_ROWS STAGE2_ROWS DPO_PROMPTS GRPO_PROMPTS PREFERENCE_ROWS "
             "ACCUMULATION HIDDEN_SIZE LAYERS VOCAB_SIZE SAVE_STEPS EVAL_BATCH PROBE_PROMPTS "
-            "PASS_SAMPLES DIRECT_STEPS LOOK_EVERY ITERATIONS EPSILON"
+            "PASS_SAMPLES DIRECT_STEPS LOOK_EVERY ITERATIONS EPSILON TEMPERATURE LORA_ALPHA"
         ).split(),
         (_positive, "must be above 0"),
     ),
     **dict.fromkeys(
-        ("TALK_SHARE", "LONG_SHARE", "GRPO_LONG_SHARE"), (_share, "must lie in [0, 1]")
+        ("TALK_SHARE", "LONG_SHARE", "GRPO_LONG_SHARE", "LORA_DROPOUT"),
+        (_share, "must lie in [0, 1]"),
     ),
     "BASE_PROBLEMS": (_not_negative, "must not be negative"),
     "MAX_STEPS": (_steps, "must be above 0, or -1 for whole epochs"),
-    "SOURCE": (lambda v: v in ("nanoworld", "gsm8k", "hub"), "is unknown"),
+    "SOURCE": (lambda v: v in SOURCES, f"is {' or '.join(SOURCES)}"),
+    "CONTRACT": (lambda v: v in chat.CONTRACTS, f"is {' or '.join(chat.CONTRACTS)}"),
+    "METHOD": (lambda v: v in ("ppo", "rloo", "process"), "is ppo, rloo or process"),
+    "CREDIT": (lambda v: v in ("sum", "min"), "is sum or min"),
     "PAIRS": (lambda v: v in ("on_policy", "dataset"), "is on_policy or dataset"),
     "IMPORTANCE": (lambda v: v in ("token", "sequence"), "is token or sequence"),
     "OPTIMIZER": (lambda v: v in OPTIMIZERS, f"is {' or '.join(OPTIMIZERS)}"),
     **dict.fromkeys(
-        ("VECTOR_RATE MATRIX_RATE PASS_QUESTIONS LORA_RANK EPSILON_HIGH LOOK_TEMPERATURE").split(),
+        (
+            "VECTOR_RATE MATRIX_RATE PASS_QUESTIONS LORA_RANK EPSILON_HIGH LOOK_TEMPERATURE "
+            "WARMUP WEIGHT_DECAY MIN_LR_RATE"
+        ).split(),
         (_not_negative, "must not be negative"),
     ),
 }
@@ -243,6 +255,13 @@ def check_values(name: str, values: dict[str, Any], where: str) -> None:
             raise ValueError(
                 "LOSS_TYPE cispo cuts ratios off at EPSILON_HIGH, which has to be above 1 (5.0)"
             )
+        if values.get("SOURCE") == "mixture":
+            if not values["MIXTURE"]:
+                raise ValueError("SOURCE is mixture, and MIXTURE describes none")
+            for data_set, spec in values["MIXTURE"].items():
+                mixture.validate(data_set, spec, values["HUB_MIRROR"])
+        if values.get("OPTIMIZER") == "muon" and values.get("LORA_RANK"):
+            raise ValueError("LORA_RANK needs OPTIMIZER adamw: Muon is for whole matrices")
         if values.get("SOURCE") == "gsm8k":
             if not values["DATA_DIR"]:
                 raise ValueError(f"DATA_DIR is not set: add --set {name}.DATA_DIR=FOLDER")
@@ -325,11 +344,14 @@ def load_plan(
     given = parse_overrides(overrides, [str(e.get("stage")) for e in entries])
     groups = content.get("groups") or {}
     _check_groups(groups, [str(e.get("stage")) for e in entries], path)
+    dollars, machine = _cost(content, scale, path)
     stages: list[StagePlan] = []
     wiring = {"RECIPE": recipe, "SEED": seed, "RUN_DIR": run_dir}
     compared = stages_in(groups)
     for number, entry in enumerate(entries):
         own = compared if number >= len(earlier) else []
+        if own and not earlier:  # a recipe of its own shows where it started, too
+            own = list(dict.fromkeys([_first_model(stages), *own]))
         stages.append(_plan_stage(entry, stages, given, wiring, own))
     _check_prompts(stages)
     return Plan(
@@ -340,6 +362,8 @@ def load_plan(
         bool(content["scales"][scale].get("needs_hub", False)),
         tuple(stages),
         groups,
+        dollars,
+        machine,
     )
 
 
@@ -458,6 +482,25 @@ def _check_prompts(stages: Sequence[StagePlan]) -> None:
 def stages_in(groups: dict[str, dict[str, str]]) -> list[str]:
     """The stages that groups name, each once."""
     return list(dict.fromkeys(stage for arms in groups.values() for stage in arms.values()))
+
+
+def _first_model(stages: Sequence[StagePlan]) -> str:
+    return next((plan.stage for plan in stages if makes_model(plan.notebook)), "")
+
+
+def _cost(content: dict[str, Any], scale: str, path: Path) -> tuple[float, str]:
+    """What an hour costs, and of which machine; a scale's own ``cost`` goes before.
+
+    Raises:
+        RecipeError: when it is not of the form ``{dollars_per_hour: 1.0, for: text}``.
+    """
+    cost = content["scales"][scale].get("cost", content.get("cost")) or {}
+    price = cost.get("dollars_per_hour", 0.0) if isinstance(cost, dict) else None
+    if isinstance(price, bool) or not isinstance(price, (int, float)) or price < 0:
+        raise RecipeError(
+            f"{shown(path)}: cost is not of the form dollars_per_hour: 1.0, for: text"
+        )
+    return float(price), str(cost.get("for", ""))
 
 
 def _check_groups(groups: Any, stages: Sequence[str], path: Path) -> None:

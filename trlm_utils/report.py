@@ -36,12 +36,13 @@ def seed_folders(base: Path) -> dict[int, Path]:
     return found
 
 
-def collect(plan: Any, base: Path) -> dict[str, Any]:
+def collect(plan: Any, base: Path, arms: Any = None) -> dict[str, Any]:
     """The content of report.json.
 
     Args:
         plan: a checked recipe (`recipes.Plan`); gives the order of stages.
         base: folder of the run with seed 0; other seeds lie inside it.
+        arms: what the recipe sets side by side (`trlm_utils.arms.table`).
     """
     stages, ladder, comparisons, notes = [], [], [], []
     extras: dict[str, list[dict[str, Any]]] = {name: [] for name in EXTRAS}
@@ -68,10 +69,15 @@ def collect(plan: Any, base: Path) -> dict[str, Any]:
     records = read_records(places, evaluated)
     for entry in stages:
         notes += [f"{entry['stage']}: {n}" for n in entry["metrics"].get("notes", [])]
+    price = plan.dollars_per_hour
     return {
         "recipe": plan.recipe,
+        "about": plan.about,
         "scale": plan.scale,
         "seeds": seeds,
+        "price": {"dollars_per_hour": price, "for": plan.machine},
+        "totals": totals(stages, price),
+        "arms": side_by_side(arms, stages, price) if arms is not None else [],
         "environment": package_versions() | _device(stages),
         "stages": stages,
         "ladder": ladder,
@@ -95,8 +101,44 @@ def _stage_entry(folder: Path, seed: int) -> dict[str, Any] | None:
         "startup_seconds": manifest.get("startup_seconds", 0.0),
         "peak_rss_mb": manifest["peak_rss_mb"],
         "tokens": metrics.get("tokens", 0),
+        "trainable_parameters": metrics.get("trainable_parameters", 0),
+        "joules": manifest.get("joules"),
         "metrics": metrics,
     }
+
+
+def totals(stages: list[dict[str, Any]], dollars_per_hour: float) -> dict[str, Any]:
+    """What one seed took, on average: minutes, tokens, dollars, joules, parameters.
+
+    Joules are None where a stage's machine did not tell; trainable parameters are the
+    most of any stage.
+    """
+    seeds = max(1, len({stage["seed"] for stage in stages}))
+    seconds = sum(stage["wall_seconds"] for stage in stages) / seeds
+    joules = [stage["joules"] for stage in stages]
+    return {
+        "minutes": seconds / 60,
+        "tokens": sum(stage["tokens"] for stage in stages) / seeds,
+        "dollars": seconds / 3600 * dollars_per_hour,
+        "joules": None if None in joules or not joules else sum(joules) / seeds,
+        "trainable_parameters": max((s["trainable_parameters"] for s in stages), default=0),
+    }
+
+
+def side_by_side(
+    arms: Any, stages: list[dict[str, Any]], dollars_per_hour: float
+) -> list[dict[str, Any]]:
+    """Rows of `trlm_utils.arms.table` with what the arm's own training took."""
+    taken = {
+        name: totals([s for s in stages if s["stage"] == name], dollars_per_hour)
+        for name in {stage["stage"] for stage in stages}
+    }
+    rows = []
+    for row in arms.to_dict("records"):
+        kept = {k: (None if v != v else v) for k, v in row.items()}  # NaN is no JSON
+        cost = {f"training_{name}": v for name, v in taken.get(row["stage"], {}).items()}
+        rows.append(kept | cost)
+    return rows
 
 
 def _device(stages: list[dict[str, Any]]) -> dict[str, str]:
@@ -203,7 +245,17 @@ def time_line(content: dict[str, Any]) -> str:
     runs = f" for {len(content['seeds'])} seeds" if len(content["seeds"]) > 1 else ""
     return (
         f"All stages: {wall / 60:.1f} minutes{runs}; {startup / max(wall, 1e-9):.0%} of it "
-        "starting kernels and importing."
+        f"starting kernels and importing.{_price_line(content)}"
+    )
+
+
+def _price_line(content: dict[str, Any]) -> str:
+    price, spent = content["price"], content["totals"]
+    if not price["dollars_per_hour"]:
+        return ""
+    return (
+        f" One seed: ${spent['dollars']:.3f} at ${price['dollars_per_hour']:.2f} an hour "
+        f"({price['for']})."
     )
 
 
@@ -246,9 +298,9 @@ def ladder_text(content: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *plain_statements(content), time_line(content)])
 
 
-def write(plan: Any, base: Path) -> Path:
+def write(plan: Any, base: Path, arms: Any = None) -> Path:
     """Write report.json, report.md and report.html; returns their folder."""
-    content = collect(plan, base)
+    content = collect(plan, base, arms)
     write_json(base / "report.json", content)
     write_text(base / "report.md", as_markdown(content))
     write_text(base / "report.html", as_html(content))
@@ -283,6 +335,7 @@ def _tables(content: dict[str, Any]) -> list[tuple[str, list[str], list[list[str
         for row in content["ladder"]
     ]
     return [
+        *_arms_tables(content),
         ("Ladder: accuracy in % [95 % interval], t = % truncated", head, body),
         (
             "Stages",
@@ -318,9 +371,48 @@ def _tables(content: dict[str, Any]) -> list[tuple[str, list[str], list[list[str
     ]
 
 
+def _arms_tables(content: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """A table for each group of arms: what each reached, and what it took."""
+    columns = list(dict.fromkeys((r["band"], r["decoding"]) for r in content["arms"]))
+    tables = []
+    for group in dict.fromkeys(row["group"] for row in content["arms"]):
+        body = []
+        found = [row for row in content["arms"] if row["group"] == group]
+        for arm in dict.fromkeys(row["arm"] for row in found):
+            own = {(r["band"], r["decoding"]): r for r in found if r["arm"] == arm}
+            first = next(iter(own.values()))
+            cells = [text for key in columns for text in _arm_cells(own.get(key))]
+            body.append([arm, *cells, *_cost_cells(first)])
+        head = [f"{b} {d}, {what}" for b, d in columns for what in ("%", "difference")]
+        cost = ["reply tokens", "minutes", "trained tokens", "trainable parameters", "dollars"]
+        tables.append((f"Side by side: {group}", ["arm", *head, *cost], body))
+    return tables
+
+
+def _arm_cells(row: dict[str, Any] | None) -> list[str]:
+    if row is None:
+        return ["", ""]
+    value = f"{percent(row['accuracy'])} [{percent(row['low'])}, {percent(row['high'])}]"
+    if row.get("difference") is None:
+        return [value, "reference" if row["reference"] else ""]
+    low, high = row["difference_low"], row["difference_high"]
+    size = f"{100 * row['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    return [value, f"{size}, none detected" if low <= 0 <= high else size]
+
+
+def _cost_cells(row: dict[str, Any]) -> list[str]:
+    return [
+        f"{row['tokens']:.0f}",
+        f"{row.get('training_minutes', 0):.1f}",
+        f"{row.get('training_tokens', 0):,.0f}",
+        f"{row.get('training_trainable_parameters', 0):,}",
+        f"{row.get('training_dollars', 0):.4f}",
+    ]
+
+
 def as_markdown(content: dict[str, Any]) -> str:
     """The report as Markdown."""
-    lines = [f"# {content['recipe']} ({content['scale']})", ""]
+    lines = [f"# {content['recipe']} ({content['scale']})", "", content["about"], ""]
     lines += [f"Seeds: {', '.join(map(str, content['seeds']))}.", ""]
     lines += [f"**{line}**\n" for line in plain_statements(content)]
     lines += [time_line(content), ""]
@@ -369,7 +461,8 @@ def as_html(content: dict[str, Any]) -> str:
     """The report as one self-contained page."""
     title = html.escape(f"{content['recipe']} ({content['scale']})")
     seeds = ", ".join(map(str, content["seeds"]))
-    parts = [f"<h1>{title}</h1><p>Seeds: {seeds}.</p>", _ladder_svg(content)]
+    about = html.escape(content["about"])
+    parts = [f"<h1>{title}</h1><p>{about}</p><p>Seeds: {seeds}.</p>", _ladder_svg(content)]
     for line in plain_statements(content):
         parts.append(f'<p class="plain">{html.escape(line)}</p>')
     parts.append(f"<p>{time_line(content)}</p>")

@@ -45,6 +45,10 @@ WORLD: dict[str, Callable[..., list[Row]]] = {
     "direct": data.world_direct,
     "thinking": data.world_thinking,
     "preferences": data.world_preferences,
+    "problems": lambda n, seed, long_share, split="grpo": data.world_prompts(
+        split, n, seed, long_share
+    ),
+    "talk": data.world_talk,
 }
 
 
@@ -75,6 +79,17 @@ def kind_of(source: Row) -> str:
     if kinds[0] == "nanoworld" and source["nanoworld"] not in WORLD:
         raise StageError(f"nanoworld has no {source['nanoworld']!r}, only {', '.join(WORLD)}")
     return kinds[0]
+
+
+def check(source: Row, mirror: str = "") -> None:
+    """Refuse a source that cannot be read.
+
+    Raises:
+        StageError: see `kind_of`; or none of its files is there.
+    """
+    kind = kind_of(source)
+    if kind == "path" or (kind == "hub" and mirror):
+        _files(source, mirror)
 
 
 def name_of(source: Row) -> str:

@@ -20,6 +20,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from trlm_utils import energy
+
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 STARTED = "TRLM_STAGE_STARTED"  # set by the runner: when it began this stage
 PACKAGES = (
@@ -139,6 +141,7 @@ class Stage:
     seed: int
     run_dir: Path
     started: float = field(default_factory=time.time)
+    joules: float | None = field(default_factory=energy.joules)  # the counter at the start
     startup_seconds: float = 0.0  # kernel start and imports, where a runner started it
 
     @property
@@ -219,6 +222,7 @@ class Stage:
             "wall_seconds": round(time.time() - self.started, 1),
             "startup_seconds": round(self.startup_seconds, 1),
             "peak_rss_mb": round(peak_memory_mb(), 1),
+            "joules": energy.spent(self.joules, energy.joules()),
             "versions": package_versions(),
             "outputs": outputs_digest(self.folder),
         }

@@ -117,19 +117,6 @@ def common_settings(
     }
 
 
-def save_interval(total_steps: int, checkpoints: int = 4, multiple_of: int = 1) -> int:
-    """Steps between checkpoints so that about ``checkpoints`` are written.
-
-    Args:
-        total_steps: optimizer steps of the whole training.
-        checkpoints: how many checkpoints to aim at.
-        multiple_of: GRPO may only be cut between two generations, so its interval
-            has to be a multiple of the steps that share one generation.
-    """
-    interval = max(1, total_steps // checkpoints)
-    return max(1, -(-interval // multiple_of)) * multiple_of
-
-
 def whole_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints that can be resumed from, oldest first.
 
