@@ -22,7 +22,7 @@ endif
 BASE_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help course ablations hacking algorithms test test-fast smoke lint notebooks slides browser verify benchmark doctor lab clean
+.PHONY: help course compare ablations hacking algorithms test test-fast smoke lint notebooks slides browser verify benchmark doctor lab clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ hacking: $(READY) ## train rewards that are gamed, and their cures, for notebook
 
 algorithms: $(READY) ## train GRPO, RLOO, PPO and process rewards for notebook 13
 	$(PY) -m trlm_utils.pipeline run algorithms --seed $(SEEDS) $(ARGS)
+
+compare: $(READY) ## set the reports of the recipes that were run side by side, on one page
+	$(PY) -m trlm_utils.pipeline compare
 
 test: $(READY) ## run every test
 	$(PY) -m pytest

@@ -137,3 +137,39 @@ def test_unfinished_stages_are_left_out(tmp_path):
     content = report.collect(recipes.load_plan("nano"), tmp_path)
     assert content["stages"] == []
     assert report.plain_statements(content) == ["No stage was evaluated."]
+
+
+def test_totals_are_those_of_one_seed():
+    stage = {"wall_seconds": 1800.0, "tokens": 10, "joules": 5.0, "trainable_parameters": 7}
+    found = report.totals([stage | {"seed": 0}, stage | {"seed": 1}], dollars_per_hour=2.0)
+    assert found == {
+        "minutes": 30.0,
+        "tokens": 10.0,
+        "dollars": 1.0,
+        "joules": 5.0,
+        "trainable_parameters": 7,
+    }
+    silent = [stage | {"seed": 0}, stage | {"seed": 0, "joules": None}]
+    assert report.totals(silent, 0.0)["joules"] is None
+
+
+def test_arms_stand_beside_what_they_took():
+    import pandas as pd
+
+    arm = {"group": "rank", "band": "longer", "decoding": "greedy", "tokens": 40.0}
+    arms = pd.DataFrame(
+        [
+            arm | {"arm": "1", "stage": "a", "reference": True, "accuracy": 0.5},
+            arm
+            | {"arm": "2", "stage": "b", "reference": False, "accuracy": 0.6}
+            | {"difference": 0.1, "difference_low": 0.02, "difference_high": 0.18},
+        ]
+    ).assign(low=0.4, high=0.7)
+    took = {"seed": 0, "wall_seconds": 60.0, "tokens": 99, "joules": None}
+    stages = [took | {"stage": name, "trainable_parameters": n} for name, n in (("a", 3), ("b", 5))]
+    content = {"arms": report.side_by_side(arms, stages, 6.0)}
+    ((title, head, body),) = report.arms_tables(content)
+    assert title == "Side by side: rank"
+    assert body[0][:3] == ["1", "50.0 [40.0, 70.0]", "reference"]
+    assert body[1][2:] == ["+10.0 [+2.0, +18.0]", "40", "1.0", "99", "5", "0.1000"]
+    assert len(head) == len(body[0])

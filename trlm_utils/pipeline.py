@@ -3,7 +3,7 @@
     python -m trlm_utils.pipeline run nano
     python -m trlm_utils.pipeline run nano --seed 0,1,2
     python -m trlm_utils.pipeline run nano --seed 1 --set 06_grpo.LEARNING_RATE=2.0e-4
-    python -m trlm_utils.pipeline list | doctor | show, report or verify RECIPE
+    python -m trlm_utils.pipeline list | doctor | compare | show, report or verify RECIPE
 
 Exit status: 0 done, 1 a stage failed, 2 the request itself was wrong.
 
@@ -345,6 +345,8 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--scale", default=default)
         command.add_argument("--seed", default="0", help="one, or several: 0,1,2")
         command.add_argument("--set", action="append", default=[], metavar="S.NAME=VALUE")
+    compared = commands.add_parser("compare", help="set the reports of recipes side by side")
+    compared.add_argument("recipes", nargs="*", help="names; by default the six systems")
     commands.add_parser("list", help="list the recipes")
     commands.add_parser("doctor", help="look at this machine")
     return parser
@@ -388,6 +390,12 @@ def _dispatch(options: argparse.Namespace) -> int:
         return 0
     if options.command == "doctor":
         print(examine().to_string(index=False))
+        return 0
+    if options.command == "compare":
+        from trlm_utils import compare
+
+        folder = compare.write(options.recipes or compare.RECIPES)
+        print(f"comparison: {shown(folder / 'compare.html')} (also .json, .csv, .svg and .png)")
         return 0
     if options.command == "verify":
         from trlm_utils import verify

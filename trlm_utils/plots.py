@@ -71,6 +71,28 @@ def plot_ladder(ladder: Any) -> Any:
     return figure
 
 
+def plot_recipes(ladder: Any) -> Any:
+    """Accuracy with 95 % intervals by stage, one panel per recipe.
+
+    Args:
+        ladder: as for `plot_ladder`, of one band, with a column recipe.
+    """
+    import matplotlib.pyplot as plt
+
+    recipes = list(dict.fromkeys(ladder["recipe"]))
+    with plt.rc_context(STYLE):
+        figure, axes = _panels(len(recipes), sharey=True)
+        for axis, recipe in zip(axes, recipes, strict=True):
+            rows = ladder[ladder["recipe"] == recipe]
+            _ladder_panel(axis, rows, list(dict.fromkeys(rows["stage"])))
+            axis.set_title(recipe)
+        figure.supylabel("accuracy (%), 95 % interval")
+        axes[0].set_ylim(-2, 102)
+        _legend(figure, axes)
+    plt.close(figure)
+    return figure
+
+
 def _percent(rows: Any) -> tuple[Any, list[Any]]:
     """Accuracies (or differences) of rows in %, and their distances to low and high."""
     name = "accuracy" if "accuracy" in rows else "difference"

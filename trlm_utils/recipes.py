@@ -16,6 +16,8 @@ before a kernel starts.
             parameters: {LEARNING_RATE: 3.0e-4}
 
 ``cost: {dollars_per_hour: 1.0, for: one L40S}`` lets the report say what a run cost.
+``result`` names the stage that the recipe comes to (by default its last model), and
+``deviations`` (both, or a scale, to a list of texts) what differs from the original.
 
 With ``continues: nano`` a recipe's stages come after those of another, in the other's
 run folder. ``groups`` (title -> label -> stage, the reference first) says which stages
@@ -88,6 +90,8 @@ class Plan:
     groups: dict[str, dict[str, str]] = field(default_factory=dict)
     dollars_per_hour: float = 0.0
     machine: str = ""  # what that price is for
+    result: str = ""  # the stage whose model is what the recipe comes to
+    deviations: tuple[str, ...] = ()  # from the system it reproduces, with reasons
 
 
 # --- notebooks --------------------------------------------------------------------
@@ -364,6 +368,8 @@ def load_plan(
         groups,
         dollars,
         machine,
+        _result(content, stages, path),
+        _deviations(content, scale, path),
     )
 
 
@@ -501,6 +507,25 @@ def _cost(content: dict[str, Any], scale: str, path: Path) -> tuple[float, str]:
             f"{shown(path)}: cost is not of the form dollars_per_hour: 1.0, for: text"
         )
     return float(price), str(cost.get("for", ""))
+
+
+def _result(content: dict[str, Any], stages: Sequence[StagePlan], path: Path) -> str:
+    """The stage named by ``result``, or else the last one that makes a model."""
+    models = [plan.stage for plan in stages if makes_model(plan.notebook)]
+    named = content.get("result", models[-1] if models else "")
+    if models and named not in models:
+        raise RecipeError(f"{shown(path)}: result names {named!r}{_nearest(named, models)}")
+    return named
+
+
+def _deviations(content: dict[str, Any], scale: str, path: Path) -> tuple[str, ...]:
+    found = content.get("deviations") or {}
+    if not isinstance(found, dict) or set(found) - {"both", *content["scales"]}:
+        raise RecipeError(f"{shown(path)}: deviations is no table of both and the scales")
+    listed = [*(found.get("both") or []), *(found.get(scale) or [])]
+    if not all(isinstance(text, str) for text in listed):
+        raise RecipeError(f"{shown(path)}: deviations are texts; quote those with a colon")
+    return tuple(listed)
 
 
 def _check_groups(groups: Any, stages: Sequence[str], path: Path) -> None:

@@ -75,6 +75,8 @@ def collect(plan: Any, base: Path, arms: Any = None) -> dict[str, Any]:
         "about": plan.about,
         "scale": plan.scale,
         "seeds": seeds,
+        "result": plan.result,
+        "deviations": list(plan.deviations),
         "price": {"dollars_per_hour": price, "for": plan.machine},
         "totals": totals(stages, price),
         "arms": side_by_side(arms, stages, price) if arms is not None else [],
@@ -335,7 +337,7 @@ def _tables(content: dict[str, Any]) -> list[tuple[str, list[str], list[list[str
         for row in content["ladder"]
     ]
     return [
-        *_arms_tables(content),
+        *arms_tables(content),
         ("Ladder: accuracy in % [95 % interval], t = % truncated", head, body),
         (
             "Stages",
@@ -371,7 +373,7 @@ def _tables(content: dict[str, Any]) -> list[tuple[str, list[str], list[list[str
     ]
 
 
-def _arms_tables(content: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+def arms_tables(content: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
     """A table for each group of arms: what each reached, and what it took."""
     columns = list(dict.fromkeys((r["band"], r["decoding"]) for r in content["arms"]))
     tables = []
@@ -424,12 +426,9 @@ def as_markdown(content: dict[str, Any]) -> str:
             "|" + " --- |" * len(head),
         ]
         lines += [f"| {' | '.join(row)} |" for row in body] + [""]
-    lines += ["## From stage to stage (paired, 95 % interval)", ""]
-    lines += [f"- {verdict(row)}" for row in content["comparisons"]]
-    lines += ["", "## To the last stage (paired, 95 % interval)", ""]
-    lines += [f"- {verdict(row)}" for row in content["spans"]]
-    lines += ["", "## Notes", ""] + [f"- {note}" for note in content["notes"]]
-    return "\n".join(lines) + "\n"
+    for title, found in _lists(content).items():
+        lines += [f"## {title}", "", *(f"- {line}" for line in found), ""]
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def _ladder_svg(content: dict[str, Any]) -> str:
@@ -459,30 +458,54 @@ svg { max-width: 100%; height: auto } .plain { border-left: 4px solid #D55E00;
 
 def as_html(content: dict[str, Any]) -> str:
     """The report as one self-contained page."""
-    title = html.escape(f"{content['recipe']} ({content['scale']})")
+    title = f"{content['recipe']} ({content['scale']})"
     seeds = ", ".join(map(str, content["seeds"]))
-    about = html.escape(content["about"])
-    parts = [f"<h1>{title}</h1><p>{about}</p><p>Seeds: {seeds}.</p>", _ladder_svg(content)]
+    parts = [
+        f"<h1>{html.escape(title)}</h1><p>{html.escape(content['about'])}</p>",
+        f"<p>Seeds: {seeds}.</p>",
+        _ladder_svg(content),
+    ]
     for line in plain_statements(content):
         parts.append(f'<p class="plain">{html.escape(line)}</p>')
-    parts.append(f"<p>{time_line(content)}</p>")
+    parts.append(f"<p>{html.escape(time_line(content))}</p>")
     for name, head, body in _tables(content):
-        rows = [f"<tr>{_cells('th', head)}</tr>"]
-        rows += [f"<tr>{_cells('td', row)}</tr>" for row in body]
-        parts.append(f"<h2>{html.escape(name)}</h2><table>{''.join(rows)}</table>")
+        parts.append(f"<h2>{html.escape(name)}</h2>{html_table(head, body)}")
+    for name, lines in _lists(content).items():
+        parts.append(f"<h2>{name}</h2>{html_list(lines)}")
+    return html_page(title, parts)
+
+
+def _lists(content: dict[str, Any]) -> dict[str, list[str]]:
+    """Title -> lines of what the report says in sentences."""
     lists = {
-        "From stage to stage (paired, 95 % interval)": map(verdict, content["comparisons"]),
-        "To the last stage (paired, 95 % interval)": map(verdict, content["spans"]),
+        "From stage to stage (paired, 95 % interval)": list(map(verdict, content["comparisons"])),
+        "To the last stage (paired, 95 % interval)": list(map(verdict, content["spans"])),
+        "Differences from the original": content["deviations"],
         "Notes": content["notes"],
     }
-    for name, lines in lists.items():
-        items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-        parts.append(f"<h2>{name}</h2><ul>{items}</ul>")
+    return {name: lines for name, lines in lists.items() if lines}
+
+
+def html_page(title: str, parts: Sequence[str]) -> str:
+    """A self-contained page."""
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}'
-        f"</title><style>{PAGE_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f"<title>{html.escape(title)}</title><style>{PAGE_STYLE}</style></head>"
+        f"<body>{''.join(parts)}</body></html>\n"
     )
 
 
-def _cells(tag: str, texts: list[str]) -> str:
+def html_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A table of texts."""
+    rows = [f"<tr>{_cells('th', head)}</tr>", *(f"<tr>{_cells('td', row)}</tr>" for row in body)]
+    return f"<table>{''.join(rows)}</table>"
+
+
+def html_list(lines: Sequence[str]) -> str:
+    """A list of texts; nothing without one."""
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def _cells(tag: str, texts: Sequence[str]) -> str:
     return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
