@@ -29,6 +29,7 @@ class Says:
 
     def __init__(self, model, *replies):
         self.model, self.config, self.device = model, model.config, model.device
+        self.dtype = model.dtype
         self.replies, self.calls = replies, 0
 
     def eval(self):

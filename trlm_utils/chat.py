@@ -19,9 +19,9 @@ Message = dict[str, str]
 # A space precedes what may be a number: only so is it one token.
 CONTRACTS = {
     "think": "<think> {thought}</think> The answer is {answer}.",
-    "think_answer": "<think> {thought}</think>\n<answer> {answer}</answer>",
-    "reasoning_answer": "<reasoning> {thought}</reasoning>\n<answer> {answer}</answer>",
-    "boxed": "<think> {thought}</think> The answer is \\boxed{{ {answer}}}.",
+    "think_answer": "<think> {thought}</think>\n<answer> The answer is {answer}.</answer>",
+    "reasoning_answer": "<reasoning> {thought}</reasoning>\n<answer> The answer is {answer}.</answer>",
+    "boxed": "<think> {thought}</think> The answer is \\boxed{{ {answer} }}.",
 }
 
 

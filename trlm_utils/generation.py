@@ -194,6 +194,11 @@ def _complete_batch(
     cache = _cache(model.config, width + budget)
     position = (mask[:, :width].cumsum(1) - 1).clamp(min=0)
     logits = _next_logits(model, ids, mask[:, :width], position, cache)
+    if _reads_everything(model.config):
+        # from here on each token reads all that is not padding; with the mask in the form
+        # that attention adds, transformers does not make a new one for every token
+        added = torch.zeros(mask.shape, dtype=model.dtype, device=mask.device)
+        mask = added.masked_fill(mask == 0, float("-inf"))[:, None, None]
 
     rows = torch.tensor(source, device=model.device)  # from unique prompts to completions
     cache.batch_select_indices(rows)
@@ -215,7 +220,7 @@ def _complete_batch(
             mask, position, live = mask[keep], position[keep], live[keep]
             token, done = token[keep], done[keep]
         position = position + 1
-        seen = mask[:, : width + step + 1]
+        seen = mask[..., : width + step + 1]
         logits = _next_logits(model, token[:, None], seen, position, cache)
     return [row[: row.index(end) + 1] if end in row else row for row in written.tolist()]
 
@@ -250,11 +255,16 @@ def _cache(config: Any, room: int) -> Any:
     """A cache that writes in place; transformers' own where layers are of other kinds."""
     from transformers.cache_utils import Cache, DynamicCache
 
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"} or getattr(config, "sliding_window", None):
+    if not _reads_everything(config):
         return DynamicCache(config=config)
     layer = _in_place_layer()
     return Cache(layers=[layer(room) for _ in range(config.num_hidden_layers)])
+
+
+def _reads_everything(config: Any) -> bool:
+    """Whether every layer attends to all earlier tokens (no sliding window, no other kind)."""
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    return kinds == {"full_attention"} and not getattr(config, "sliding_window", None)
 
 
 def _in_place_layer() -> type:
