@@ -32,7 +32,7 @@ NAMES = {
     "answer": ("answer", "gold", "final_answer"),
     "reply": ("completion", "response", "output", "generation"),
     "thought": (),  # worked text goes into the thought only where a source says so
-    "reference": (),  # a reply to imitate, where no answer can be checked
+    "reference": ("reference",),  # a good reply, where no answer can be checked
     "difficulty": (),
 }
 ANSWER_FORMS: dict[str, Callable[[str], str | None]] = {
