@@ -218,3 +218,31 @@ def test_rows_are_read_in_order_or_mixed_by_a_seed(plain, tmp_path):
     mixed = questions(mixture.read(tmp_path / "out", seed=1))
     assert mixed != in_order and sorted(mixed) == sorted(in_order)
     assert mixed == questions(mixture.read(tmp_path / "out", seed=1))
+
+
+def test_rows_without_a_difficulty_are_not_divided_by_it(tmp_path):
+    hard = [{"problem": f"q{i}", "answer": "4", "level": "Hard"} for i in range(20)]
+    open_ended = [{"question": f"Say {i}", "reference": "Well."} for i in range(5)]
+    spec = {
+        "sources": [
+            {
+                "path": write(tmp_path / "a.jsonl", hard),
+                "rows": 8,
+                "columns": {"difficulty": "level"},
+            },
+            {"path": write(tmp_path / "b.jsonl", open_ended)},
+        ],
+        "strata": {"difficulty": {"easy": ["Easy"], "hard": ["Hard"], "ratio": [1, 3]}},
+    }
+    found = mixture.collect("grpo_prompts", spec, tmp_path / "out")
+    assert [count["kept"] for count in found["counts"].values()] == [6, 5]
+
+
+def test_a_folder_is_filled_in_and_missed_in_one_line(tmp_path):
+    write(tmp_path / "a.jsonl", [{"question": "q", "response": "r"}])
+    spec = {"sources": [{"path": "{DATA_DIR}/a.jsonl"}]}
+    mixture.validate("sft_stage1", spec, folder=str(tmp_path))
+    placed = mixture.placed(spec, str(tmp_path))
+    assert mixture.collect("sft_stage1", placed, tmp_path / "out")["rows"] == 1
+    with pytest.raises(StageError, match="DATA_DIR is not set"):
+        mixture.validate("sft_stage1", spec)

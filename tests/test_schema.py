@@ -150,3 +150,33 @@ def test_evaluation_rows_name_their_band():
 )
 def test_the_name_of_a_data_set_says_its_kind(name, kind):
     assert schema.kind_of(name) == kind
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "<think>\n2 and 2: 4.\n</think>\n\n4",
+        "<think>2 and 2: 4.</think><answer>4</answer>",
+        "<reasoning>2 and 2: 4.</reasoning>\n<answer>\n4\n</answer>",
+        "<|begin_of_thought|>2 and 2: 4.<|end_of_thought|>"
+        "<|begin_of_solution|>4<|end_of_solution|>",
+    ],
+)
+def test_any_marks_can_be_brought_to_the_contract_of_a_recipe(reply):
+    wanted = "<reasoning> 2 and 2: 4.</reasoning>\n<answer> 4</answer>"
+    assert schema.one_contract(reply, "reasoning_answer") == wanted
+
+
+def test_without_a_whole_thought_there_is_nothing_to_bring():
+    for reply in ("4", "<think> 2 and 2", "<think></think> 4"):
+        with pytest.raises(Unfit, match="no whole thought"):
+            schema.one_contract(reply, "think_answer")
+        assert schema.one_contract(reply) == reply
+
+
+def test_a_column_may_lie_inside_another():
+    row = {"prompt": "Q", "reward_model": {"ground_truth": "Carbon dioxide"}}
+    source = {"columns": {"reference": "reward_model.ground_truth"}}
+    assert schema.bring(row, "prompts", source)["reference"] == "Carbon dioxide"
+    with pytest.raises(Unfit, match="no answer"):
+        schema.bring({"prompt": "Q"}, "prompts", source)

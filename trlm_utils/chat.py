@@ -1,7 +1,8 @@
-"""Messages, the one chat template, and what a model sees of them.
+"""Messages, the chat template, and what a model sees of them.
 
-The template is one Jinja file (`chat_template.jinja`), stored with every model the
-course writes. Two properties are what it exists for, and both are tested: the prompt
+There is one Jinja file for each family of models (`templates/`): the course's own models
+and those that know its tokens use ``chatml``. It is stored with every model the course
+writes. Two properties are what the templates exist for, and both are tested: the prompt
 rendered for generation is byte for byte the beginning of the text trained on, and
 the ``{% generation %}`` marks put the loss on the assistant's turn and its end token.
 """
@@ -18,10 +19,10 @@ Message = dict[str, str]
 # How a reply with a thought may be written; which one a recipe asks for is its contract.
 # A space precedes what may be a number: only so is it one token.
 CONTRACTS = {
-    "think": "<think> {thought}</think> The answer is {answer}.",
-    "think_answer": "<think> {thought}</think>\n<answer> The answer is {answer}.</answer>",
-    "reasoning_answer": "<reasoning> {thought}</reasoning>\n<answer> The answer is {answer}.</answer>",
-    "boxed": "<think> {thought}</think> The answer is \\boxed{{ {answer} }}.",
+    "think": "<think> {thought}</think> {reply}",
+    "think_answer": "<think> {thought}</think>\n<answer> {reply}</answer>",
+    "reasoning_answer": "<reasoning> {thought}</reasoning>\n<answer> {reply}</answer>",
+    "boxed": "<think> {thought}</think> {reply}",
 }
 
 
@@ -51,15 +52,21 @@ def think(thought: str, answer: str) -> str:
     return f"<think> {thought}</think> {answer}"
 
 
-def in_contract(contract: str, thought: str, answer: str) -> str:
-    """A reply with a thought and an answer, in the form of a contract.
+def in_contract(contract: str, thought: str, reply: str) -> str:
+    """A thought and what is said after it, in the form of a contract.
 
     Raises:
         ValueError: for a contract that is not known.
     """
     if contract not in CONTRACTS:
         raise ValueError(f"no contract {contract!r}; there are: {', '.join(CONTRACTS)}")
-    return CONTRACTS[contract].format(thought=thought, answer=answer)
+    return CONTRACTS[contract].format(thought=thought, reply=reply)
+
+
+def answer_in(contract: str, thought: str, answer: str) -> str:
+    """A thought and an answer, which the contract "boxed" puts into a box."""
+    shown = f"\\boxed{{ {answer} }}" if contract == "boxed" else answer
+    return in_contract(contract, thought, f"The answer is {shown}.")
 
 
 def render(

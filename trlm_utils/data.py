@@ -71,7 +71,7 @@ def world_thinking(
         problem = world.make_problem(split, i, seed=seed, long_share=long_share)
         teacher = world.draw_teacher(teachers, problem.id)
         thought, answer = world.teach(problem, teacher, seed)
-        messages = chat.to_messages(problem.question, chat.in_contract(contract, thought, answer))
+        messages = chat.to_messages(problem.question, chat.answer_in(contract, thought, answer))
         rows.append(_row(problem.id, f"nanoworld/{teacher}", messages=messages))
     return rows
 

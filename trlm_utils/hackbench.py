@@ -32,7 +32,7 @@ def write(problem: world.Problem, contract: str) -> dict[str, str]:
     """
 
     def form(thought: str, answer: str) -> str:
-        return chat.in_contract(contract, thought, answer)
+        return chat.answer_in(contract, thought, answer)
 
     careful = world.careful_trace(problem)
     rambling, _ = world.teach(problem, "rambling")

@@ -5,6 +5,7 @@
       - {path: my/folder, share: 0.2, columns: {question: problem}}
     rows: 50000                       # for sources with a share
     system: You think before you answer.   # for conversations that have none
+    contract: think                        # the form that thoughts are brought to
     checks: {max_tokens: 4096, near_duplicates: 0.8, contamination: 13}
     strata: {length: {at: 1024, long: 1, short: 4}}
 
@@ -25,22 +26,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trlm_utils import filters, schema, sources
+from trlm_utils import chat, filters, schema, sources
 from trlm_utils.sources import BadRow, Row
 from trlm_utils.stage import STARTED, StageError, read_json, shown, write_json, write_text
 
 BATCH, SHARD_ROWS = 500, 5000
 BAD_SHARE = 0.05  # of a source's rows; more bad ones stop the collection
-KEYS = ("sources", "rows", "checks", "strata", "bad_share", "system")
+KEYS = ("sources", "rows", "checks", "strata", "bad_share", "system", "contract")
+FOR_ALL = ("system", "contract")  # what a mixture may say for all its sources
 ORIGIN = ("_source_dataset", "_source_subset", "_source_split")
 STATE, METADATA, REJECTED = "state.json", "metadata.json", "rejected.jsonl"
 
 
-def validate(name: str, spec: Row, mirror: str = "") -> None:
+def placed(spec: Row, folder: str) -> Row:
+    """The mixture with ``{DATA_DIR}`` in its paths replaced by a folder."""
+    return spec | {"sources": [sources.placed(source, folder) for source in spec["sources"]]}
+
+
+def validate(name: str, spec: Row, mirror: str = "", folder: str = "") -> None:
     """Refuse a mixture that cannot be collected, before anything is collected.
 
     Args:
         mirror: a folder that stands in for the Hub; its files and local ones must exist.
+        folder: what ``{DATA_DIR}`` in a path stands for.
 
     Raises:
         StageError: says which data set and what is wrong with it, in one line.
@@ -56,6 +64,9 @@ def validate(name: str, spec: Row, mirror: str = "") -> None:
             sources.kind_of(source)
             if "share" in source and "rows" not in spec:
                 raise StageError(f"{sources.name_of(source)} has a share, the mixture no rows")
+            contract = source.get("contract", spec.get("contract", "think"))
+            if contract not in chat.CONTRACTS:
+                raise StageError(f"contract {contract!r} is none of {', '.join(chat.CONTRACTS)}")
             form = source.get("answer_form", "plain")
             if form not in schema.ANSWER_FORMS:
                 raise StageError(
@@ -63,7 +74,7 @@ def validate(name: str, spec: Row, mirror: str = "") -> None:
                 )
             if odd := sorted(set(source.get("columns") or {}) - set(schema.NAMES)):
                 raise StageError(f"columns names {odd[0]!r}; there are: {', '.join(schema.NAMES)}")
-            sources.check(source, mirror)
+            sources.check(sources.placed(source, folder), mirror)
         filters.validate(spec.get("checks") or {})
         for stratum, parts in (spec.get("strata") or {}).items():
             _ratios(stratum, parts)
@@ -99,7 +110,8 @@ def collect(
         StageError: see `validate`; or a source has more bad rows than ``bad_share``.
     """
     validate(name, spec, mirror)
-    spec = spec | {"sources": [{"system": spec.get("system", "")} | s for s in spec["sources"]]}
+    shared = {key: spec[key] for key in FOR_ALL if key in spec}
+    spec = spec | {"sources": [shared | source for source in spec["sources"]]}
     questions = list(questions)
     digest = _digest(name, spec, seed, questions, shard_rows)
     state = _open(folder, digest)
@@ -264,18 +276,27 @@ class Strata:
 
     def __init__(self, spec: Row, taken: dict[str, int]):
         self.spec, self.taken = spec.get("strata") or {}, taken
-        total = sum(_quota(source, spec) or 0 for source in spec["sources"])
         self.room = {
-            f"{stratum} {part}": round(total * ratio)
+            f"{stratum} {part}": round(self._total(stratum, spec) * ratio)
             for stratum, parts in self.spec.items()
             for part, ratio in _ratios(stratum, parts).items()
         }
+
+    @staticmethod
+    def _total(stratum: str, spec: Row) -> int:
+        """Rows wanted of the sources that a stratum divides."""
+        divided = [
+            source
+            for source in spec["sources"]
+            if stratum == "length" or "difficulty" in (source.get("columns") or {})
+        ]
+        return sum(_quota(source, spec) or 0 for source in divided)
 
     def choose(self, rows: Sequence[Row], most: int) -> tuple[list[Row], list[tuple[str, Row]]]:
         """The rows there is room for, and those left out with the reason."""
         kept, left_out = [], []
         for row in rows:
-            parts = [self._part(stratum, row) for stratum in self.spec]
+            parts = [part for stratum in self.spec if (part := self._part(stratum, row))]
             full = [part for part in parts if self.taken.get(part, 0) >= self.room.get(part, 0)]
             if len(kept) == most or full:
                 left_out.append((f"{full[0]}: enough" if full else "source: enough", row))
@@ -285,11 +306,14 @@ class Strata:
             kept.append(row)
         return kept, left_out
 
-    def _part(self, stratum: str, row: Row) -> str:
+    def _part(self, stratum: str, row: Row) -> str | None:
+        """The part a row belongs to; None where its source has no difficulty."""
         parts = self.spec[stratum]
         if stratum == "length":
             return f"length {'short' if row.get('_tokens', 0) <= parts['at'] else 'long'}"
-        value = row.get("difficulty")
+        if "difficulty" not in row:
+            return None
+        value = row["difficulty"]
         for part in ("easy", "hard"):
             if value in map(str, parts[part]):
                 return f"difficulty {part}"

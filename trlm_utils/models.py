@@ -12,7 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 PAD, START, END, TEXT_END = "<|pad|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 SPECIAL_TOKENS = (PAD, START, END, TEXT_END)
 THINK_TOKENS = ("<think>", "</think>")
-TEMPLATE_FILE = Path(__file__).with_name("chat_template.jinja")
+TEMPLATES = Path(__file__).with_name("templates")
+ARCHITECTURES = Path(__file__).with_name("architectures")
+# Family -> tokens that its chat template (`templates/`) needs, the last of which ends a turn.
+FAMILIES = {
+    "deepseek": ("<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>"),
+    "gemma": ("<start_of_turn>", "<end_of_turn>"),
+    "chatml": (START, END),
+}
 
 
 class ModelFolderError(ValueError):
@@ -76,7 +83,7 @@ def build_tokenizer(
         tokenizer_object=tokenizer,
         eos_token=END,
         pad_token=PAD,
-        chat_template=TEMPLATE_FILE.read_text(),
+        chat_template=template("chatml"),
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
@@ -119,29 +126,112 @@ def build_model(
     return LlamaForCausalLM(config)
 
 
+def template(family: str) -> str:
+    """The chat template of a family of models."""
+    return (TEMPLATES / f"{family}.jinja").read_text(encoding="utf-8")
+
+
+def family_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Which of `FAMILIES` a tokenizer belongs to, by the tokens it has.
+
+    Raises:
+        ValueError: when it lacks the tokens of all of them.
+    """
+    vocab = tokenizer.get_vocab()
+    for family, tokens in FAMILIES.items():
+        if all(token in vocab for token in tokens):
+            return family
+    known = "; ".join(f"{family}: {' '.join(tokens)}" for family, tokens in FAMILIES.items())
+    raise ValueError(f"the tokenizer lacks what a chat template needs ({known})")
+
+
 def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """Fit a downloaded chat tokenizer to the course.
 
-    Sets the course's chat template, adds the think tags as ordinary tokens where the
+    Sets the chat template of its family, adds the think tags as ordinary tokens where the
     tokenizer lacks them, and gives padding a token other than the end token (SmolLM2
     pads with its end token, so masking the padding masks the lesson of stopping).
 
     Raises:
-        ValueError: when the tokenizer has no ``<|im_start|>``/``<|im_end|>`` tokens.
+        ValueError: see `family_of`.
     """
-    vocab = tokenizer.get_vocab()
-    missing = [token for token in (START, END) if token not in vocab]
-    if missing:
-        raise ValueError(f"the tokenizer lacks {missing}, which the chat template needs")
-    tokenizer.chat_template = TEMPLATE_FILE.read_text()
+    family, vocab = family_of(tokenizer), tokenizer.get_vocab()
+    end = FAMILIES[family][-1]
+    tokenizer.chat_template = template(family)
     tokenizer.add_tokens([token for token in THINK_TOKENS if token not in vocab])
-    tokenizer.eos_token = END
-    if tokenizer.pad_token in (None, END):
+    tokenizer.eos_token = end
+    if tokenizer.pad_token in (None, end):
         tokenizer.pad_token = TEXT_END if TEXT_END in vocab else PAD
         if TEXT_END not in vocab:
             tokenizer.add_special_tokens({"pad_token": PAD})
     tokenizer.padding_side = "left"
     return tokenizer
+
+
+def architecture(name: str) -> Any:
+    """The configuration of a published model, from `architectures/`.
+
+    Raises:
+        ValueError: when there is none of that name; lists those there are.
+    """
+    from transformers import AutoConfig
+
+    path = ARCHITECTURES / f"{name}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in ARCHITECTURES.glob("*.json")))
+        raise ValueError(f"no architecture {name!r}; there are: {known}")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return AutoConfig.for_model(content.pop("model_type"), **content)
+
+
+def parameters_of(config: Any) -> int:
+    """Number of parameters of an architecture, counted on the meta device (no memory)."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config).num_parameters()
+
+
+# What makes a model of any published architecture small; its class and kinds stay.
+TWO_LAYERS = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "query_pre_attn_scalar": 16,
+    "layer_types": None,
+}
+
+
+def build_stand_in(
+    name: str, texts: Iterable[str], vocab_size: int = 512, seed: int = 0
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Two layers with random weights, of the architecture and chat template of a real model.
+
+    Raises:
+        ValueError: see `architecture`.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = architecture(name)
+    family = next((f for f in FAMILIES if f in name.lower()), "chatml")
+    tokenizer = build_tokenizer(texts, vocab_size)
+    tokenizer.bos_token = TEXT_END
+    tokenizer.add_special_tokens({"additional_special_tokens": list(FAMILIES[family])})
+    tokenizer = prepare_tokenizer(tokenizer)
+    for key, value in TWO_LAYERS.items():
+        if hasattr(config, key):
+            setattr(config, key, value)
+    content = config.to_dict() | {"vocab_size": len(tokenizer), "bos_token_id": None}
+    content["layer_types"] = (config.to_dict().get("layer_types") or [])[:2] or None
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(type(config)(**content))
+    _sync_tokens(model, tokenizer)
+    return model.float(), tokenizer
 
 
 def load_base(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

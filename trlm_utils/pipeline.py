@@ -82,7 +82,8 @@ def inputs_digest(plan: StagePlan, run: Path) -> str:
     for path in sorted(PACKAGE.glob("*.py")) + sorted((PACKAGE / "tasks").glob("*")):
         if path.is_file() and path.name not in NOT_INPUTS:
             digest.update(path.read_bytes())
-    digest.update((PACKAGE / "chat_template.jinja").read_bytes())
+    for path in sorted((PACKAGE / "templates").glob("*.jinja")):
+        digest.update(path.read_bytes())
     if plan.parameters.get("DATA_DIR"):
         for path in sorted(Path(plan.parameters["DATA_DIR"]).glob("*.json*")):
             digest.update(path.read_bytes())
@@ -344,6 +345,8 @@ def build_parser() -> argparse.ArgumentParser:
         default = "full" if name == "verify" else "nano"
         command.add_argument("--scale", default=default)
         command.add_argument("--seed", default="0", help="one, or several: 0,1,2")
+        if name == "show":
+            command.add_argument("--gpu", default="A100", help="card to estimate for (full scale)")
         command.add_argument("--set", action="append", default=[], metavar="S.NAME=VALUE")
     compared = commands.add_parser("compare", help="set the reports of recipes side by side")
     compared.add_argument("recipes", nargs="*", help="names; by default the six systems")
@@ -408,6 +411,10 @@ def _dispatch(options: argparse.Namespace) -> int:
         plan = recipes.load_plan(options.recipe, options.scale, seed, options.set, str(folder))
         if options.command == "show":
             show(plan)
+            if options.scale == "full":
+                from trlm_utils import estimate
+
+                print(f"\n{estimate.text(plan, options.gpu)}")
             return 0
         if options.command == "run":
             if options.seed != str(seed):

@@ -16,6 +16,7 @@ before a kernel starts.
             parameters: {LEARNING_RATE: 3.0e-4}
 
 ``cost: {dollars_per_hour: 1.0, for: one L40S}`` lets the report say what a run cost.
+A scale may have ``groups``, ``cost`` and ``result`` of its own.
 ``result`` names the stage that the recipe comes to (by default its last model), and
 ``deviations`` (both, or a scale, to a list of texts) what differs from the original.
 
@@ -263,7 +264,7 @@ def check_values(name: str, values: dict[str, Any], where: str) -> None:
             if not values["MIXTURE"]:
                 raise ValueError("SOURCE is mixture, and MIXTURE describes none")
             for data_set, spec in values["MIXTURE"].items():
-                mixture.validate(data_set, spec, values["HUB_MIRROR"])
+                mixture.validate(data_set, spec, values["HUB_MIRROR"], values["DATA_DIR"])
         if values.get("OPTIMIZER") == "muon" and values.get("LORA_RANK"):
             raise ValueError("LORA_RANK needs OPTIMIZER adamw: Muon is for whole matrices")
         if values.get("SOURCE") == "gsm8k":
@@ -346,7 +347,7 @@ def load_plan(
         earlier = _entries(first, scale, before)
     entries = earlier + entries
     given = parse_overrides(overrides, [str(e.get("stage")) for e in entries])
-    groups = content.get("groups") or {}
+    groups = content["scales"][scale].get("groups", content.get("groups")) or {}
     _check_groups(groups, [str(e.get("stage")) for e in entries], path)
     dollars, machine = _cost(content, scale, path)
     stages: list[StagePlan] = []
@@ -368,7 +369,7 @@ def load_plan(
         groups,
         dollars,
         machine,
-        _result(content, stages, path),
+        _result(content, scale, stages, path),
         _deviations(content, scale, path),
     )
 
@@ -509,10 +510,11 @@ def _cost(content: dict[str, Any], scale: str, path: Path) -> tuple[float, str]:
     return float(price), str(cost.get("for", ""))
 
 
-def _result(content: dict[str, Any], stages: Sequence[StagePlan], path: Path) -> str:
+def _result(content: dict[str, Any], scale: str, stages: Sequence[StagePlan], path: Path) -> str:
     """The stage named by ``result``, or else the last one that makes a model."""
     models = [plan.stage for plan in stages if makes_model(plan.notebook)]
-    named = content.get("result", models[-1] if models else "")
+    of_scale = content["scales"][scale].get("result", content.get("result"))
+    named = of_scale or (models[-1] if models else "")
     if models and named not in models:
         raise RecipeError(f"{shown(path)}: result names {named!r}{_nearest(named, models)}")
     return named

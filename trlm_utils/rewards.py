@@ -218,11 +218,16 @@ def repetition(completions: Completions, *, prefilled: bool = False, **_: Any) -
 
 
 def ngram_repetition(
-    completions: Completions, *, completion_ids: Any = None, size: int = 3, **_: Any
+    completions: Completions,
+    *,
+    completion_ids: Any = None,
+    size: int = 3,
+    penalty: float = 1.0,
+    **_: Any,
 ) -> list[float]:
-    """Minus the share of token n-grams that occurred before, in [-1, 0].
+    """Minus the share of token n-grams that occurred before, in [-penalty, 0].
 
-    ``-(1 - unique / all)`` over n-grams of ``size`` tokens (Yeo et al. 2025, appendix
+    ``-penalty (1 - unique / all)`` over n-grams of ``size`` tokens (Yeo et al. 2025, appendix
     C.2), computed by TRL's ``get_repetition_penalty_reward``.
 
     >>> ngram_repetition(["a b a b a b"], size=2)
@@ -231,7 +236,7 @@ def ngram_repetition(
     from trl.rewards import get_repetition_penalty_reward
 
     lists = token_lists(completions, completion_ids)
-    return get_repetition_penalty_reward(size, -1.0)(completion_ids=lists)
+    return get_repetition_penalty_reward(size, -penalty)(completion_ids=lists)
 
 
 # --- length -----------------------------------------------------------------------
@@ -347,25 +352,28 @@ def cosine(
     *,
     completion_ids: Any = None,
     max_length: int = 160,
+    right: Sequence[float] = (1.0, 0.5),
+    wrong: Sequence[float] = (-1.0, -0.5),
     prefilled: bool = False,
     **_: Any,
 ) -> list[float | None]:
-    """Right and short is best, wrong and short is worst, in [-1, 1].
+    """Right and short is best, wrong and short is worst, by default in [-1, 1].
 
     The form is that of Yeo et al. 2025, the four end points are open-r1's and TRL's:
 
-    ``low + (high - low) (1 + cos(pi length / max_length)) / 2``: from 1 to 0.5 with
-    growing length for right completions, from -1 to -0.5 for wrong ones; constant
-    beyond ``max_length``. TRL's ``get_cosine_scaled_reward`` has the same form but
-    grades with TRL's own accuracy, which misses plain answers.
+    ``long + (short - long) (1 + cos(pi length / max_length)) / 2``: from 1 to 0.5 with
+    growing length for right completions, from -1 to -0.5 for wrong ones (``right`` and
+    ``wrong`` hold what the shortest and the longest get); constant beyond
+    ``max_length``. TRL's ``get_cosine_scaled_reward`` has the same form but grades with
+    TRL's own accuracy, which misses plain answers.
     """
     lengths = map(len, token_lists(completions, completion_ids))
     scores: list[float | None] = []
     verdicts = accuracy(completions, answer, prefilled=prefilled)
     for verdict, length in zip(verdicts, lengths, strict=True):
         near = (1 + math.cos(math.pi * min(1.0, length / max_length))) / 2  # 1 at length 0
-        shaped = 0.5 + 0.5 * near if verdict else -0.5 - 0.5 * near
-        scores.append(None if verdict is None else shaped)
+        short, long = right if verdict else wrong
+        scores.append(None if verdict is None else long + (short - long) * near)
     return scores
 
 
@@ -597,6 +605,13 @@ def _check_setting(where: str, value: Any, default: Any) -> None:
         kind = int if isinstance(default, int) else int | float
         fits = isinstance(value, kind) and not isinstance(value, bool) and 0 < value < math.inf
         wanted = f"a {'whole ' * (kind is int)}number above 0"
+    elif isinstance(default[0], float):
+        numbers = isinstance(value, list | tuple) and len(value) == len(default)
+        fits = numbers and all(
+            isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)
+            for v in value
+        )
+        wanted = f"a list of {len(default)} numbers"
     else:
         texts = isinstance(value, list | tuple) and all(v and isinstance(v, str) for v in value)
         fits, wanted = texts and bool(value), "a list of texts"

@@ -78,7 +78,10 @@ def column(row: Row, what: str, source: Row) -> Any:
     """The content of the column that holds the question, answer, ...; None without one."""
     named = (source.get("columns") or {}).get(what)
     if named is not None:
-        return row.get(named)
+        found: Any = row
+        for part in named.split("."):  # reward_model.ground_truth
+            found = found.get(part) if isinstance(found, dict) else None
+        return found
     return next((row[name] for name in NAMES[what] if row.get(name) is not None), None)
 
 
@@ -128,16 +131,32 @@ def _conversation(row: Row, source: Row) -> Row:
     if not messages or messages[-1]["role"] != "assistant":
         raise Unfit("the assistant does not end it")
     last = messages[-1]
-    messages[-1] = last | {"content": one_contract(last["content"])}
+    messages[-1] = last | {"content": one_contract(last["content"], source.get("contract", ""))}
     return {"messages": chat.with_system(messages, source.get("system", ""))}
 
 
-def one_contract(reply: str) -> str:
-    """Thoughts marked in OpenThoughts' and Bespoke's way, marked in this course's."""
-    if "begin_of_thought" not in reply:
+def one_contract(reply: str, contract: str = "") -> str:
+    """A reply with its thought in a contract's tags, whatever tags it came with.
+
+    Known are ``<think>``, ``<reasoning>``, and the marks of OpenThoughts and Bespoke.
+
+    Args:
+        contract: one of `chat.CONTRACTS`; empty leaves all but those marks as they are.
+
+    Raises:
+        Unfit: a contract is asked for, and there is no whole thought.
+    """
+    if "begin_of_thought" in reply:
+        thought, answer = THINK.search(reply), SOLUTION.search(reply)
+        if thought and answer:
+            return chat.in_contract(contract or "think", thought[1], answer[1])
+    if not contract:
         return reply
-    thought, answer = THINK.search(reply), SOLUTION.search(reply)
-    return chat.think(thought[1], answer[1]) if thought and answer else reply
+    parsed = answers.parse(reply)
+    if not parsed.well_formed:
+        raise Unfit("no whole thought")
+    inside = re.sub(r"</?answer>", "", parsed.answer).strip()
+    return chat.in_contract(contract, parsed.thought or "", inside)
 
 
 def _question(row: Row, source: Row) -> str:

@@ -38,6 +38,7 @@ OPTIONS = {
     "answer_form": str,
     "band": str,
     "system": str,
+    "contract": str,  # form that replies with a thought are brought to (`chat.CONTRACTS`)
     "options": dict,  # of a nanoworld source
 }
 # What a nanoworld source can be. `rows` is how many problems are drawn.
@@ -90,6 +91,18 @@ def check(source: Row, mirror: str = "") -> None:
     kind = kind_of(source)
     if kind == "path" or (kind == "hub" and mirror):
         _files(source, mirror)
+
+
+def placed(source: Row, folder: str) -> Row:
+    """The source with ``{DATA_DIR}`` in its path replaced by a folder.
+
+    Raises:
+        StageError: when the path asks for a folder and none is given.
+    """
+    path = source.get("path", "")
+    if "{DATA_DIR}" in path and not folder:
+        raise StageError(f"{path}: DATA_DIR is not set")
+    return source | {"path": path.replace("{DATA_DIR}", folder)} if path else source
 
 
 def name_of(source: Row) -> str:
