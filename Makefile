@@ -81,7 +81,7 @@ verify: $(READY) ## build the trlm recipe at full scale on tiny stand-ins
 
 benchmark: $(READY) ## time rollouts, answers and training against the obvious ways (ARGS='--math FOLDER')
 	@mkdir -p runs
-	@for what in rollouts "answers $(ARGS)" training; do \
+	@for what in rollouts curation "answers $(ARGS)" training; do \
 	  $(PY) -m trlm_utils.benchmark $$what || exit 1; done | tee runs/benchmark.txt
 
 doctor: $(READY) ## look at this machine

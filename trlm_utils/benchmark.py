@@ -3,13 +3,17 @@
     python -m trlm_utils.benchmark rollouts [--run runs/nano] [--repeats 5]
     python -m trlm_utils.benchmark answers [--math FOLDER]
     python -m trlm_utils.benchmark training [--seed 0,1,2]
+    python -m trlm_utils.benchmark curation [--repeats 5]
 
 ``rollouts``: completion tokens per second of `generation.complete` against
 transformers' ``generate`` at its best batch size, same model, prompts and budget.
 ``answers``: answers checked per second by `answers.grade` against calling math-verify
 on each, with the verdicts that differ.
 ``training``: seconds until 80 % of fresh `in_distribution` problems are solved, sampled,
-from random weights, for three sets of settings on the same model and data.
+from random weights, for four sets of settings on the same model and data.
+``curation``: rows per second and peak memory of `mixture.collect` against a collector that
+goes row by row through JSON chunks, on the same 60,000 conversations; and what each check
+costs.
 
 The sides take turns, so that a machine that slows down slows all of them; every ratio
 is printed as median [lowest, highest]. Nothing here is a test: it times things.
@@ -186,11 +190,11 @@ def check_answers(folder: Path | None, repeats: int) -> None:
 
 TARGET, ROWS, LOOKS = 0.80, 48_000, 20
 PATIENCE = 3.3  # the others are stopped after so many times this course's seconds
-RATE = 5.0e-3  # AdamW's rate for all three: published ones are for models 1,000 times larger
+RATE = 5.0e-3  # AdamW's rate for all: published ones are for models 1,000 times larger
 
 
 def training_settings() -> dict[str, dict[str, Any]]:
-    """What differs between the three; ``matrix_rate`` stands for Muon."""
+    """What differs between the four; ``matrix_rate`` stands for Muon."""
     return {
         "this course": {
             "per_device_train_batch_size": 32,
@@ -203,6 +207,15 @@ def training_settings() -> dict[str, dict[str, Any]]:
         # batch 8, linear decay, loss on all tokens, checkpointing: as SFTConfig has them
         "TRL's defaults": {},
         "trlm's settings": {
+            "per_device_train_batch_size": 32,
+            "gradient_accumulation_steps": 4,  # 128 rows a step, as published
+            "gradient_checkpointing": True,
+            "lr_scheduler_type": "cosine",
+            "warmup_steps": 0.1,
+            "weight_decay": 0.01,
+            "neftune_noise_alpha": 0.01,
+        },
+        "trlm's, 32 rows a step": {
             "per_device_train_batch_size": 32,
             "gradient_checkpointing": True,
             "lr_scheduler_type": "cosine",
@@ -327,10 +340,135 @@ def training_times(seeds: Sequence[int]) -> None:
         print(line(f"{name}, times this course's", ratios, note), flush=True)
 
 
+# --- curation ---------------------------------------------------------------------
+
+CHATS, CHUNK = 60_000, 5_000
+
+
+def write_chats(path: Path, rows: int) -> None:
+    """A JSONL file of conversations, four problems each, as chat data sets have them."""
+    from trlm_utils import chat, world
+
+    with path.open("w", encoding="utf-8") as file:
+        for i in range(rows):
+            problems = [world.make_problem("chats", 4 * i + k) for k in range(4)]
+            asked = " ".join(p.question for p in problems)
+            reply = " ".join(world.careful_trace(p) for p in problems)
+            row = {"messages": chat.to_messages(asked, reply), "chat_template_kwargs": {"a": "b"}}
+            file.write(json.dumps(row | {"source": "chats"}) + "\n")
+
+
+def collect_row_by_row(path: Path, folder: Path) -> int:
+    """The obvious way, and the original trlm's: stream rows, dump chunks as JSON, read
+    them back into one data set, and shuffle that."""
+    from datasets import Dataset, concatenate_datasets, load_dataset
+
+    stream = load_dataset("json", data_files=str(path), split="train", streaming=True)
+    chunk: list[dict[str, Any]] = []
+    places: list[Path] = []
+
+    def dump() -> None:
+        places.append(folder / f"{len(places)}.json")
+        with places[-1].open("w", encoding="utf-8") as file:
+            json.dump(chunk, file)
+        chunk.clear()
+
+    for row in stream:
+        row = dict(row)
+        row.pop("chat_template_kwargs", None)
+        row |= {"_source_dataset": str(path), "_source_subset": "", "_source_split": "train"}
+        chunk.append(row)
+        if len(chunk) == 1000:
+            dump()
+    if chunk:
+        dump()
+    parts = [Dataset.from_list(json.loads(place.read_text("utf-8"))) for place in places]
+    return len(concatenate_datasets(parts).shuffle(seed=0))
+
+
+def collect_mixture(path: Path, folder: Path, checks: dict[str, Any]) -> int:
+    """This course's way."""
+    from trlm_utils import mixture
+
+    source = {"path": str(path), "split": "train", "drop_columns": ["chat_template_kwargs"]}
+    spec = {"sources": [source], "checks": {"duplicates": False} | checks}
+    counts = mixture.collect("sft_stage1", spec, folder, shard_rows=CHUNK)["counts"]
+    return sum(count["read"] for count in counts.values())
+
+
+def _measured(queue: Any, name: str, path: str, checks: dict[str, Any]) -> None:
+    """One collection in a process of its own: rows per second, and peak memory in MiB."""
+    import tempfile
+
+    import pyarrow.parquet  # noqa: F401  (loading libraries is not collecting)
+    import tqdm.auto  # noqa: F401
+    from datasets import load_dataset  # noqa: F401
+
+    from trlm_utils import mixture  # noqa: F401
+    from trlm_utils.stage import peak_memory_mb
+
+    small = Path(path).with_name("few.jsonl")
+    with tempfile.TemporaryDirectory() as folder:
+        places = [Path(folder) / part for part in ("few", "all")]
+        for place, file in zip(places, (small, Path(path)), strict=True):
+            place.mkdir()
+            began = time.perf_counter()
+            if name == "row by row":
+                rows = collect_row_by_row(file, place)
+            else:
+                rows = collect_mixture(file, place, checks)
+            seconds = time.perf_counter() - began
+    queue.put((rows / seconds, peak_memory_mb()))
+
+
+CHECKS: dict[str, dict[str, Any]] = {
+    "duplicates": {"duplicates": True},
+    "contract": {"contract": "think_format"},
+    "language": {"language": ["en"]},
+    "near_duplicates": {"near_duplicates": 0.9},
+}
+
+
+def curation(repeats: int, chats: int = CHATS) -> None:
+    """Print rows per second and peak memory of both collectors, and the cost of checks."""
+    import multiprocessing
+    import tempfile
+
+    context = multiprocessing.get_context("spawn")
+
+    def measure(name: str, checks: dict[str, Any]) -> tuple[float, float]:
+        queue = context.Queue()
+        process = context.Process(target=_measured, args=(queue, name, str(path), checks))
+        process.start()
+        found = queue.get()
+        process.join()
+        return found
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "chats.jsonl"
+        write_chats(path, chats)
+        write_chats(path.with_name("few.jsonl"), 200)
+        print(f"{chats} conversations, {path.stat().st_size / 1e6:.0f} MB, {repeats} turns")
+        found: dict[str, list[tuple[float, float]]] = {"mixture.collect": [], "row by row": []}
+        for _ in range(repeats):
+            for name in found:
+                found[name].append(measure(name, {}))
+        for name, values in found.items():
+            print(line(name, [rate for rate, _ in values], "rows/s"))
+            print(line(f"{name}, peak", [memory for _, memory in values], "MiB"))
+        rates = [[rate for rate, _ in values] for values in found.values()]
+        print(line("times row by row", [a / b for a, b in zip(*rates, strict=True)]))
+        plain = statistics.median(rates[0])
+        for name, checks in CHECKS.items():
+            rate, _ = measure("mixture.collect", checks)
+            cost = 1e6 / rate - 1e6 / plain
+            print(line(f"check {name}", [max(0.0, cost)], "microseconds a row more"))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m trlm_utils.benchmark")
-    parser.add_argument("what", choices=["rollouts", "answers", "training"])
+    parser.add_argument("what", choices=["rollouts", "answers", "training", "curation"])
     parser.add_argument("--run", type=Path, default=None, help="a finished run (rollouts)")
     parser.add_argument("--math", type=Path, default=None, help="folder with MATH-500's test.json")
     parser.add_argument("--repeats", type=int, default=5)
@@ -344,6 +482,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not (run / "04_dpo" / "manifest.json").is_file():
                 raise StageError(f"{run} holds no finished 04_dpo: run `make course` first")
             rollouts(run, options.repeats)
+        elif options.what == "curation":
+            curation(options.repeats)
         elif options.what == "training":
             training_times(pipeline.parse_seeds(options.seed))
         else:

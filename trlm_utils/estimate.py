@@ -110,7 +110,8 @@ def _rows(plan: Plan) -> dict[str, float]:
     mixtures = next((s.parameters["MIXTURE"] for s in plan.stages if "MIXTURE" in s.parameters), {})
     return {
         name: sum(
-            part.get("rows") or part.get("share", 0) * spec.get("rows", 0) for part in spec["sources"]
+            source.get("rows") or source.get("share", 0) * spec.get("rows", 0)
+            for source in spec["sources"]
         )
         for name, spec in mixtures.items()
     }

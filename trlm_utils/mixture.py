@@ -123,11 +123,11 @@ def collect(
     kind = schema.kind_of(name)
     wanted = [_quota(source, spec) for source in spec["sources"]]
     bar = _bar(name, sum(n or 0 for n in wanted), sum(s["rows"] for s in state["shards"]))
-    kept: list[Row] = []
+    kept: list[Any] = []  # Arrow tables: rows as Python objects would slow down everything
     aside: list[bytes] = []
 
     def flush() -> None:
-        if kept:
+        if sum(map(len, kept)):
             state["shards"].append(_write_shard(folder, kept))
         _set_aside(folder, aside, state)
         kept.clear()
@@ -152,9 +152,9 @@ def collect(
                 for reason, row in found:
                     count[group][reason] = count[group].get(reason, 0) + 1
                     aside.append(_aside_line(reason, row))
-            kept += good
+            kept.append(_table(good))
             bar.update(len(good))
-            if len(kept) >= shard_rows:
+            if sum(map(len, kept)) >= shard_rows:
                 flush()
         if sum(count["bad"].values()):
             flush()  # so that the bad rows can be looked at
@@ -294,6 +294,8 @@ class Strata:
 
     def choose(self, rows: Sequence[Row], most: int) -> tuple[list[Row], list[tuple[str, Row]]]:
         """The rows there is room for, and those left out with the reason."""
+        if not self.spec and len(rows) <= most:
+            return list(rows), []
         kept, left_out = [], []
         for row in rows:
             parts = [part for stratum in self.spec if (part := self._part(stratum, row))]
@@ -440,18 +442,32 @@ def _rows_of(folder: Path, shards: Sequence[Row]) -> Iterator[Row]:
             yield {k: v for k, v in row.items() if v is not None}
 
 
-def _write_shard(folder: Path, rows: Sequence[Row]) -> Row:
-    """Write rows as Parquet under a name that holds the hash of its bytes."""
+def _table(rows: Sequence[Row]) -> Any:
+    """Rows as an Arrow table."""
+    import pyarrow
+
+    present = set().union(*rows) if rows else set()
+    columns = [
+        pyarrow.array([row.get(field.name) for row in rows], field.type)
+        if field.name in present
+        else pyarrow.nulls(len(rows), field.type)
+        for field in _arrow()
+    ]
+    return pyarrow.Table.from_arrays(columns, schema=_arrow())
+
+
+def _write_shard(folder: Path, tables: Sequence[Any]) -> Row:
+    """Write tables as Parquet under a name that holds the hash of its bytes."""
     import pyarrow
     import pyarrow.parquet as parquet
 
-    columns = {name: [row.get(name) for row in rows] for name in _arrow().names}
+    whole = pyarrow.concat_tables(tables)
     partial = folder / "shard.partial"
-    parquet.write_table(pyarrow.table(columns, _arrow()), partial, compression="zstd")
+    parquet.write_table(whole.combine_chunks(), partial, compression="zstd")
     digest = _file_digest(partial)
     file = f"{digest[:16]}.parquet"
     os.replace(partial, folder / file)
-    return {"file": file, "rows": len(rows), "sha256": digest}
+    return {"file": file, "rows": len(whole), "sha256": digest}
 
 
 def _arrow() -> Any:

@@ -91,8 +91,10 @@ def to_messages(turns: Any) -> list[chat.Message]:
     Raises:
         Unfit: a turn is empty or its role unknown, or the roles do not alternate.
     """
-    if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns:
+    if not isinstance(turns, list | tuple) or not turns:
         raise Unfit("no turns")
+    if _is_plain(turns):
+        return list(turns)
     messages = [_message(turn) for turn in turns]
     if messages[0]["role"] == "system" and not messages[0]["content"].strip():
         del messages[0]
@@ -104,14 +106,30 @@ def to_messages(turns: Any) -> list[chat.Message]:
     return messages
 
 
+def _is_plain(turns: Sequence[Any]) -> bool:
+    """Whether turns are messages already, the user's and the assistant's in turn.
+
+    Most rows of most chat data sets are, and this looks at them several times faster.
+    """
+    wanted = "user"
+    for turn in turns:
+        if type(turn) is not dict or len(turn) != 2 or turn.get("role") != wanted:
+            return False
+        content = turn.get("content")
+        if type(content) is not str or not content or content.isspace():
+            return False
+        wanted = "assistant" if wanted == "user" else "user"
+    return True
+
+
 def _message(turn: Any) -> chat.Message:
     if not isinstance(turn, dict):
         raise Unfit("a turn is no object")
-    said = turn.get("role", turn.get("from"))
-    content = turn.get("content", turn.get("value"))
+    said = turn.get("role") or turn.get("from")
     role = ROLES.get(said) if isinstance(said, str) else None
     if role is None:
         raise Unfit(f"unknown role {str(said)[:20]!r}")
+    content = turn["content"] if "content" in turn else turn.get("value")
     if not isinstance(content, str) or (role != "system" and (not content or content.isspace())):
         raise Unfit("an empty turn")
     return {"role": role, "content": content}

@@ -101,7 +101,7 @@ def placed(source: Row, folder: str) -> Row:
     """
     path = source.get("path", "")
     if "{DATA_DIR}" in path and not folder:
-        raise StageError(f"{path}: DATA_DIR is not set")
+        raise StageError(f"{path}: DATA_DIR is not set; add --set 01_data_curation.DATA_DIR=...")
     return source | {"path": path.replace("{DATA_DIR}", folder)} if path else source
 
 

@@ -1,8 +1,9 @@
 """Verify a full-scale recipe on a machine without Hub, GPU or hours.
 
 Every stage is run by the same runner and notebooks, with the recipe's own settings,
-except that a tiny random model stands in for the real one, a folder of rows in the
-real data sets' schema stands in for the Hub, and each stage trains one step. So what
+except that two layers of the real architecture, with random weights and the chat template
+of its family, stand in for the real model, a folder of rows in the real data sets' schema
+stands in for the Hub, and each stage trains one step. So what
 is verified is that every configuration builds and every stage accepts the data's
 form. What is not verified is any result, speed or memory of the full run.
 
@@ -19,20 +20,23 @@ from trlm_utils import pipeline, recipes
 from trlm_utils.stage import PROJECT_ROOT, read_json, shown, write_text
 
 MIRROR = PROJECT_ROOT / "tests" / "fixtures" / "hub"
+FILES = PROJECT_ROOT / "tests" / "fixtures" / "files"  # GSM8K and MATH as folders
 
 # Parameter -> value that makes a stage small. Everything else stays the recipe's own.
 STAND_INS: dict[str, Any] = {
-    "BASE_MODEL": "",  # random weights instead of the real model
+    "BASE_MODEL": "",  # two layers with random weights, of the real architecture
     "HIDDEN_SIZE": 32,
     "BASE_PROBLEMS": 0,
     "MAX_POSITIONS": 4096,
     "HUB_MIRROR": str(MIRROR),
+    "DATA_DIR": str(FILES),
     "MAX_STEPS": 1,
     "BATCH_SIZE": 2,
     "ACCUMULATION": 1,
     "EVAL_PER_BAND": 2,
     "SAMPLES": 1,
     "MAX_NEW_TOKENS": 8,
+    "LOOK_EVERY": 1,
     "PROMPTS_PER_STEP": 2,
     "GROUP_SIZE": 2,
     "MICRO_BATCH": 4,
@@ -62,6 +66,8 @@ def run(recipe: str, scale: str, overrides: Sequence[str] = ()) -> int:
     """
     name = recipes.find_recipe(recipe).stem
     folder = pipeline.run_folder(name, f"{scale}-verified", 0)
+    if "{DATA_DIR}" in recipes.find_recipe(recipe).read_text(encoding="utf-8"):
+        overrides = [*overrides, f"01_data_curation.DATA_DIR={FILES}"]
     full = recipes.load_plan(recipe, scale, 0, overrides, str(folder))
     changed = substitutions(full)
     small = recipes.load_plan(recipe, scale, 0, [*overrides, *changed], str(folder))
