@@ -346,15 +346,18 @@ CHATS, CHUNK = 60_000, 5_000
 
 
 def write_chats(path: Path, rows: int) -> None:
-    """A JSONL file of conversations, four problems each, as chat data sets have them."""
+    """A JSONL file of conversations: three rounds, each of four problems (about 2.5 kB)."""
     from trlm_utils import chat, world
 
     with path.open("w", encoding="utf-8") as file:
         for i in range(rows):
-            problems = [world.make_problem("chats", 4 * i + k) for k in range(4)]
-            asked = " ".join(p.question for p in problems)
-            reply = " ".join(world.careful_trace(p) for p in problems)
-            row = {"messages": chat.to_messages(asked, reply), "chat_template_kwargs": {"a": "b"}}
+            turns = []
+            for first in range(12 * i, 12 * i + 12, 4):
+                problems = [world.make_problem("chats", k) for k in range(first, first + 4)]
+                asked = " ".join(p.question for p in problems)
+                reply = " ".join(world.careful_trace(p) for p in problems)
+                turns += chat.to_messages(asked, reply)
+            row = {"messages": turns, "chat_template_kwargs": {"a": "b"}}
             file.write(json.dumps(row | {"source": "chats"}) + "\n")
 
 
