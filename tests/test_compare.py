@@ -64,6 +64,13 @@ def test_the_page_holds_all_recipes_and_names_those_not_run(runs, capsys):
     assert {p.suffix for p in folder.iterdir()} == {".html", ".json", ".csv", ".svg", ".png"}
 
 
+def test_a_report_of_another_form_is_named_with_what_to_do(runs, capsys):
+    write_json(runs / "tina" / "report.json", {"ladder": []})
+    assert pipeline.main(["compare"]) == 2
+    said = capsys.readouterr().err
+    assert "tina/report.json has no 'about'; write it again" in said and said.count("\n") == 1
+
+
 def test_without_any_report_it_says_what_to_run(tmp_path, monkeypatch):
     monkeypatch.setenv("TRLM_RUNS_DIR", str(tmp_path))
     with pytest.raises(StageError, match="make course RECIPE"):

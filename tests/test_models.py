@@ -119,3 +119,45 @@ def test_adapters_change_nothing_at_first_and_merge_into_the_weights(model):
     merged = models.merge_lora(adapted)
     assert torch.allclose(merged(ids).logits, changed, atol=1e-5)
     assert not any("lora" in name for name, _ in merged.named_parameters())
+
+
+PUBLISHED = {  # parameters, as the models' cards and safetensors files have them
+    "SmolLM2-135M-Instruct": 134_515_008,
+    "SmolLM2-360M-Instruct": 361_821_120,
+    "Qwen2.5-0.5B-Instruct": 494_032_768,
+    "DeepSeek-R1-Distill-Qwen-1.5B": 1_777_088_000,
+    "gemma-2-2b-it": 2_614_341_888,
+}
+
+
+@pytest.mark.parametrize(("name", "parameters"), PUBLISHED.items())
+def test_architectures_have_the_published_number_of_parameters(name, parameters):
+    assert models.parameters_of(models.architecture(name)) == parameters
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_stand_in_is_of_the_same_class_and_its_template_keeps_both_promises(name):
+    from trlm_utils import chat, world
+
+    model, tokenizer = models.build_stand_in(name, world.sample_text(50))
+    assert type(model).__name__ in models.architecture(name).architectures
+    assert model.config.num_hidden_layers == 2
+    turns = chat.to_messages("Q", "A", system="S") + chat.to_messages("R", "B")
+    assert chat.prompt_is_prefix(tokenizer, turns)
+    ids, mask = chat.loss_mask(tokenizer, turns)
+    carried = tokenizer.decode([i for i, kept in zip(ids, mask, strict=True) if kept])
+    assert carried == f"A{tokenizer.eos_token}B{tokenizer.eos_token}"
+    assert chat.render(tokenizer, turns).count("S") == 1
+
+
+def test_the_family_is_told_by_the_tokens():
+    from trlm_utils import world
+
+    for name, family in (("gemma-2-2b-it", "gemma"), ("SmolLM2-135M-Instruct", "chatml")):
+        _, tokenizer = models.build_stand_in(name, world.sample_text(20))
+        assert models.family_of(tokenizer) == family
+
+
+def test_an_unknown_architecture_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match="no architecture 'gpt'; there are: DeepSeek"):
+        models.architecture("gpt")

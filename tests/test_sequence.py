@@ -380,6 +380,25 @@ def test_full_scale_trlm_builds_and_takes_one_step_a_stage(tmp_path):
     assert "LOSS_TYPE apo_zero" in text and "NEFTUNE 0.02" in text
 
 
+@pytest.mark.parametrize(
+    ("recipe", "kept"),
+    [
+        ("qwen-rl", "TEMPERATURE 0.9"),
+        ("tiny-r1", "GAMMA 0.99"),
+        ("tina", "LORA_ALPHA 256.0"),
+        ("tunix", "KL_BETA 0.08"),
+    ],
+)
+def test_full_scale_of_the_other_systems_builds_and_takes_one_step_a_stage(recipe, kept, tmp_path):
+    done = command(tmp_path, "verify", recipe)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / f"{recipe}-full-verified"
+    stages = [read_json(path) for path in folder.glob("*/metrics.json")]
+    trained = [metrics["steps"] for metrics in stages if metrics.get("trainable_parameters")]
+    assert len(trained) >= 4 and set(trained) == {1}
+    assert kept in (folder / "verified.md").read_text()
+
+
 def test_the_module_runs_without_any_import_side_effect():
     code = (
         "import sys, pkgutil, importlib, trlm_utils\n"

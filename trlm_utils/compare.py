@@ -17,6 +17,7 @@ from trlm_utils.stage import StageError, read_json, runs_root, shown, write_json
 
 RECIPES = ("nano", "trlm", "qwen-rl", "tina", "tiny-r1", "tunix")
 BAND = "in_distribution"
+NEEDED = ("about", "arms", "deviations", "ladder", "result", "seeds", "totals")
 
 
 def reports(names: Sequence[str] = RECIPES) -> dict[str, dict[str, Any]]:
@@ -27,6 +28,12 @@ def reports(names: Sequence[str] = RECIPES) -> dict[str, dict[str, Any]]:
     """
     places = {name: runs_root() / name / "report.json" for name in names}
     found = {name: read_json(place) for name, place in places.items() if place.is_file()}
+    for name, content in found.items():
+        if lacking := [key for key in NEEDED if key not in content]:
+            raise StageError(
+                f"{shown(places[name])} has no {lacking[0]!r}; write it again: "
+                f"python -m trlm_utils.pipeline report {name}"
+            )
     found = {name: content for name, content in found.items() if content["ladder"]}
     if not found:
         raise StageError(
@@ -116,6 +123,20 @@ def cells(row: dict[str, Any]) -> list[str]:
         known(row["dollars_per_point"], ".5f"),
         known(row["joules"] and row["joules"] / 1e3, ".1f"),
     ]
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The table as Markdown, with a line on what it says."""
+    lines = [f"| {' | '.join(COLUMNS)} |", "|" + " --- |" * len(COLUMNS)]
+    lines += [f"| {' | '.join(cells(row))} |" for row in rows]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Held-out `{BAND}` problems, scale `nano`; minutes and tokens are those of the whole "
+            "recipe, all its arms and evaluations included; kJ where the machine tells.",
+        ]
+    )
 
 
 def page(

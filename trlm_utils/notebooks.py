@@ -26,7 +26,6 @@ FIGURES = PROJECT_ROOT / "figures"
 README = PROJECT_ROOT / "README.md"
 MAX_KB = 300
 MANNERS = ("careful", "rambling", "hasty", "other", "none")  # as in notebook 07
-MARKS = ("<!-- results: written by `make notebooks` -->", "<!-- end of results -->")
 # Metadata of a reader's machine or of a run, as against metadata of the notebook.
 KEPT_CELL_METADATA = ("tags", "jupyter")
 
@@ -127,8 +126,25 @@ def publish(run: Path) -> list[str]:
     report = read_json(run / "report.json")
     for name, figure, table in seed_figures(report):
         plots.save_figure(figure, FIGURES / name, table)
-    write_results(report)
-    return [*written, README.name]
+    write_block("results", results_table(report))
+    return [*written, *publish_comparison(), README.name]
+
+
+def publish_comparison() -> list[str]:
+    """The figure of the last `make compare`, and its table in the README, if there is one."""
+    from trlm_utils import compare
+
+    folder = runs_root() / "compare"
+    if not (folder / "compare.json").is_file():
+        return []
+    for figure in sorted(folder.glob("compare.*")):
+        if figure.suffix in (".svg", ".png", ".csv"):
+            shutil.copy(figure, FIGURES / figure.name)
+    for name in compare.RECIPES:  # what its report sets side by side
+        if (table := runs_root() / name / f"{name}.csv").is_file():
+            shutil.copy(table, FIGURES / table.name)
+    write_block("systems", compare.markdown(read_json(folder / "compare.json")["recipes"]))
+    return ["compare.csv", "compare.png", "compare.svg"]
 
 
 def finished_folder(stage: str, runs: Sequence[Path]) -> Path:
@@ -257,12 +273,13 @@ def _rise(row: dict[str, Any] | None) -> str:
     return f"{100 * row['difference']:+.1f} [{low}, {high}]"
 
 
-def write_results(report: dict[str, Any]) -> None:
-    """Put the results table between its marks in the README."""
-    text = README.read_text(encoding="utf-8")
-    pattern = re.compile(f"{re.escape(MARKS[0])}.*{re.escape(MARKS[1])}", re.DOTALL)
-    block = f"{MARKS[0]}\n{results_table(report)}\n{MARKS[1]}"
-    README.write_text(pattern.sub(lambda _: block, text), encoding="utf-8")
+def write_block(name: str, text: str) -> None:
+    """Put text between the marks of that name in the README."""
+    begin, end = f"<!-- {name}: written by `make notebooks` -->", f"<!-- end of {name} -->"
+    whole = README.read_text(encoding="utf-8")
+    pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
+    block = f"{begin}\n{text}\n{end}"
+    README.write_text(pattern.sub(lambda _: block, whole), encoding="utf-8")
 
 
 def check(path: Path) -> list[str]:
