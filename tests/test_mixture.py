@@ -202,7 +202,8 @@ def test_push_uploads_what_was_kept_and_not_what_was_left_out(plain, tmp_path, m
         ({"sources": [{"path": "a", "answer_form": "tex"}]}, "answer_form 'tex' is none of"),
         ({"sources": [{"path": "a", "columns": {"gold": "x"}}]}, "columns names 'gold'"),
         ({"sources": [], "checks": {"speed": 1}}, "unknown check 'speed'"),
-        ({"sources": [], "strata": {"length": {"at": 5}}}, "not of the form"),
+        ({"sources": [], "strata": {"length": {"at": 5}}}, "length needs the check max_tokens"),
+        ({"sources": [], "strata": {"difficulty": {"easy": [1]}}}, "not of the form"),
         ({"sources": [], "strata": {"topic": {}}}, "unknown stratum 'topic'"),
     ],
 )

@@ -130,6 +130,7 @@ def find_table(name: str, path: str = "") -> Path:
         if place.is_file():
             return place
     recipe = name.removesuffix("_curves")
+    recipe = recipe if recipe in recipes.list_recipes() else "nano"
     raise StageError(f"no table {shown(place)}: `make course RECIPE={recipe}` makes one")
 
 

@@ -75,7 +75,10 @@ def validate(name: str, spec: Row, mirror: str = "", folder: str = "") -> None:
             if odd := sorted(set(source.get("columns") or {}) - set(schema.NAMES)):
                 raise StageError(f"columns names {odd[0]!r}; there are: {', '.join(schema.NAMES)}")
             sources.check(sources.placed(source, folder), mirror)
-        filters.validate(spec.get("checks") or {})
+        checks = spec.get("checks") or {}
+        filters.validate(checks)
+        if "length" in (spec.get("strata") or {}) and "max_tokens" not in checks:
+            raise StageError("stratum length needs the check max_tokens, which counts the tokens")
         for stratum, parts in (spec.get("strata") or {}).items():
             _ratios(stratum, parts)
     except StageError as error:
