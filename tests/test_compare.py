@@ -18,9 +18,10 @@ def content(**more):
         for decoding in ("greedy", "sampled")
     ]
     totals = {"minutes": 10.0, "tokens": 1000.0, "dollars": 0.5, "joules": None}
-    totals["trainable_parameters"] = 64
+    totals["trainable_parameters"] = 640
+    stages = [{"stage": "06_grpo", "trainable_parameters": 64}]
     base = {"seeds": [0], "about": "a <b>", "result": "06_grpo", "arms": [], "deviations": ["<x>"]}
-    return base | {"ladder": ladder, "totals": totals} | more
+    return base | {"ladder": ladder, "totals": totals, "stages": stages} | more
 
 
 @pytest.fixture
@@ -34,6 +35,7 @@ def test_gain_and_cost_per_point_by_hand():
     row = compare.summary("nano", content())
     assert row["gained"] == pytest.approx(50)  # points, from 20 to 70 %
     assert row["dollars_per_point"] == pytest.approx(0.01)
+    assert row["trainable_parameters"] == 64
     assert row["minutes_per_point"] == pytest.approx(0.2)
     assert (row["from"], row["result"], row["end_greedy"]) == ("00_start_here", "06_grpo", 0.7)
 

@@ -170,6 +170,6 @@ def test_arms_stand_beside_what_they_took():
     content = {"arms": report.side_by_side(arms, stages, 6.0)}
     ((title, head, body),) = report.arms_tables(content)
     assert title == "Side by side: rank"
-    assert body[0][:3] == ["1", "50.0 [40.0, 70.0]", "reference"]
-    assert body[1][2:] == ["+10.0 [+2.0, +18.0]", "40", "1.0", "99", "5", "0.1000"]
+    assert body[0] == ["1", "40", "1.0", "99", "3", "0.1000", "50.0 [40.0, 70.0]", "reference"]
+    assert body[1][4:] == ["5", "0.1000", "60.0 [40.0, 70.0]", "+10.0 [+2.0, +18.0]"]
     assert len(head) == len(body[0])

@@ -17,7 +17,7 @@ from trlm_utils.stage import StageError, read_json, runs_root, shown, write_json
 
 RECIPES = ("nano", "trlm", "qwen-rl", "tina", "tiny-r1", "tunix")
 BAND = "in_distribution"
-NEEDED = ("about", "arms", "deviations", "ladder", "result", "seeds", "totals")
+NEEDED = ("about", "arms", "deviations", "ladder", "result", "seeds", "stages", "totals")
 
 
 def reports(names: Sequence[str] = RECIPES) -> dict[str, dict[str, Any]]:
@@ -46,7 +46,8 @@ def summary(name: str, content: dict[str, Any]) -> dict[str, Any]:
     """One row of the comparison.
 
     Accuracies are shares on `BAND`, means over the seeds; ``gained`` is from the first
-    evaluated stage to the recipe's result, in points, sampled.
+    evaluated stage to the recipe's result, in points, sampled. Trainable parameters are
+    those of the stage that made the result; minutes and tokens those of all stages.
     """
     row: dict[str, Any] = {"recipe": name, "seeds": len(content["seeds"])}
     first, last = content["ladder"][0]["stage"], content["result"]
@@ -57,6 +58,8 @@ def summary(name: str, content: dict[str, Any]) -> dict[str, Any]:
     start, end = row["start_sampled"], row["end_sampled"]
     gained = 100 * (end - start) if None not in (start, end) else None
     row |= {"gained": gained} | content["totals"]
+    trained = [s["trainable_parameters"] for s in content["stages"] if s["stage"] == last]
+    row["trainable_parameters"] = max(trained, default=0)
     worth = gained and gained > 0
     row["dollars_per_point"] = row["dollars"] / gained if worth else None
     row["minutes_per_point"] = row["minutes"] / gained if worth else None

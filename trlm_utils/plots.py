@@ -48,10 +48,11 @@ def short(stage: str) -> str:
     return (rest if head.isdigit() and rest else stage).replace("_", " ")
 
 
-def plot_ladder(ladder: Any) -> Any:
+def plot_ladder(ladder: Any, joined: bool = True) -> Any:
     """Accuracy with 95 % intervals by stage, one panel per band.
 
     Args:
+        joined: draw lines from stage to stage; not for arms that stand side by side.
         ladder: rows with stage, seed, band, decoding, accuracy, low, high, n. With
             several seeds their mean is drawn (`over_seeds`), and each seed as a dot.
     """
@@ -62,7 +63,7 @@ def plot_ladder(ladder: Any) -> Any:
     with plt.rc_context(STYLE):
         figure, axes = _panels(len(bands), sharey=True)
         for axis, band in zip(axes, bands, strict=True):
-            _ladder_panel(axis, ladder[ladder["band"] == band], stages)
+            _ladder_panel(axis, ladder[ladder["band"] == band], stages, joined)
             axis.set_title(band.replace("_", " "))
         figure.supylabel("accuracy (%), 95 % interval")
         axes[0].set_ylim(-2, 102)
@@ -84,7 +85,8 @@ def plot_recipes(ladder: Any) -> Any:
         figure, axes = _panels(len(recipes), sharey=True)
         for axis, recipe in zip(axes, recipes, strict=True):
             rows = ladder[ladder["recipe"] == recipe]
-            _ladder_panel(axis, rows, list(dict.fromkeys(rows["stage"])))
+            # not joined: what stands side by side need not come one after the other
+            _ladder_panel(axis, rows, list(dict.fromkeys(rows["stage"])), joined=False)
             axis.set_title(recipe)
         figure.supylabel("accuracy (%), 95 % interval")
         axes[0].set_ylim(-2, 102)
@@ -125,7 +127,7 @@ def _legend(figure: Any, axes: Sequence[Any]) -> None:
         figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=len(labels))
 
 
-def _ladder_panel(axis: Any, rows: Any, stages: Sequence[str]) -> None:
+def _ladder_panel(axis: Any, rows: Any, stages: Sequence[str], joined: bool = True) -> None:
     for decoding, (colour, marker, line) in DECODING_STYLE.items():
         part = rows[rows["decoding"] == decoding]
         if part.empty:
@@ -137,6 +139,7 @@ def _ladder_panel(axis: Any, rows: Any, stages: Sequence[str]) -> None:
         mean = over_seeds(part).set_index("stage").reindex(stages).dropna()
         x = [stages.index(stage) + shift for stage in mean.index]
         y, error = _percent(mean)
+        line = line if joined else ""
         axis.errorbar(x, y, error, color=colour, marker=marker, ls=line, capsize=3, label=decoding)
     axis.set_xticks(range(len(stages)), [short(s) for s in stages], rotation=40, ha="right")
 

@@ -384,10 +384,10 @@ def arms_tables(content: dict[str, Any]) -> list[tuple[str, list[str], list[list
             own = {(r["band"], r["decoding"]): r for r in found if r["arm"] == arm}
             first = next(iter(own.values()))
             cells = [text for key in columns for text in _arm_cells(own.get(key))]
-            body.append([arm, *cells, *_cost_cells(first)])
+            body.append([arm, *_cost_cells(first), *cells])
         head = [f"{b} {d}, {what}" for b, d in columns for what in ("%", "difference")]
         cost = ["reply tokens", "minutes", "trained tokens", "trainable parameters", "dollars"]
-        tables.append((f"Side by side: {group}", ["arm", *head, *cost], body))
+        tables.append((f"Side by side: {group}", ["arm", *cost, *head], body))
     return tables
 
 
@@ -440,7 +440,8 @@ def _ladder_svg(content: dict[str, Any]) -> str:
     from trlm_utils.plots import plot_ladder
 
     buffer = io.StringIO()
-    plot_ladder(pd.DataFrame(content["ladder"])).savefig(buffer, format="svg")
+    figure = plot_ladder(pd.DataFrame(content["ladder"]), joined=not content["arms"])
+    figure.savefig(buffer, format="svg")
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
