@@ -108,7 +108,9 @@ def test_share_of_start_up_is_told(run):
         place = run / seed / "07_evaluation" / "manifest.json"
         write_json(place, read_json(place) | {"wall_seconds": 60.0, "startup_seconds": 15.0})
     line = report.time_line(report.collect(recipes.load_plan("nano"), run))
-    assert line == "All stages: 2.0 minutes for 2 seeds; 25% of it starting kernels and importing."
+    time, cost = line.split(" One seed: ")
+    assert time == "All stages: 2.0 minutes for 2 seeds; 25% of it starting kernels and importing."
+    assert cost.startswith("$0.002 at $0.10 an hour")  # a minute: a sixtieth of ten cents
 
 
 def test_accuracy_near_zero_is_said_plainly(run):
