@@ -3,12 +3,21 @@
 import doctest
 import importlib
 import pkgutil
+import re
 
 import pytest
 
 import trlm_utils
+from trlm_utils import rewards
 
 MODULES = [module.name for module in pkgutil.iter_modules(trlm_utils.__path__)]
+
+
+@pytest.mark.parametrize("name", rewards.REWARDS)
+def test_every_reward_has_an_example_and_its_range(name):
+    text = rewards.REWARDS[name].__doc__
+    assert ">>>" in text
+    assert re.search(r"in [\[(]-?[\d.p]|else 0\.0", text)
 
 
 @pytest.mark.parametrize("name", MODULES)

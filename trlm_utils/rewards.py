@@ -87,6 +87,9 @@ def accuracy(
 
     Args:
         prefilled: the prompt already ends in ``<think>``.
+
+    >>> accuracy(["<think> 2 + 2: 4.</think> The answer is 4.", "4?", "x"], ["4", "5", ""])
+    [1.0, 0.0, None]
     """
     return [
         None if (verdict := answers.grade(text, gold, prefilled)) is None else float(verdict)
@@ -102,6 +105,9 @@ def think_format(completions: Completions, *, prefilled: bool = False, **_: Any)
 
     Differs from TRL's ``think_format_reward``, which accepts an empty thought and a
     second ``</think>``.
+
+    >>> think_format(["<think> 2 + 2: 4.</think> 4", "<think></think> 4", "4"])
+    [1.0, 0.0, 0.0]
     """
     return [
         float((prefilled or answers.OPEN in text) and answers.parse(text, prefilled).well_formed)
@@ -180,7 +186,7 @@ _STEP_MARK = re.compile(
 
 
 def reasoning_steps(completions: Completions, *, enough: int = 3, **_: Any) -> list[float]:
-    """Marks of steps ("Step 1", "2.", "- ", "First,") in the reply over ``enough``, at most 1.
+    """Marks of steps ("Step 1", "2.", "- ", "First,") in the reply over ``enough``, in [0, 1].
 
     After open-r1's ``reasoning_steps_reward``. It counts words, not steps: the hack
     bench shows what that is worth.
@@ -243,7 +249,13 @@ def ngram_repetition(
 
 
 def brevity(completions: Completions, **_: Any) -> list[float]:
-    """Minus the number of words divided by 100, at least -1: a length penalty."""
+    """Minus the number of words divided by 100, in [-1, 0]: the plainest length penalty.
+
+    A multiple of it is what notebook 13 lets a policy game.
+
+    >>> brevity(["one two three four", "w " * 300])
+    [-0.04, -1.0]
+    """
     return [-min(1.0, len(text.split()) / 100) for text in texts_of(completions)]
 
 
@@ -261,6 +273,9 @@ def length_in_group(
     ``0.5 - (length - shortest) / (longest - shortest)`` for right completions, at most 0
     for wrong ones, 0 where the whole group has one length. A group are the neighbours
     that share a prompt; without prompts, all completions.
+
+    >>> length_in_group(["so so so it is 4", "it is 4", "is 5"], ["4", "4", "4"])
+    [-0.5, 0.25, 0.0]
     """
     lengths = list(map(len, token_lists(completions, completion_ids)))
     right = accuracy(completions, answer, prefilled=prefilled)
@@ -285,7 +300,7 @@ def length_exact(
     slope: float = 0.003,
     **_: Any,
 ) -> list[float]:
-    """``-slope * |target - length|``, at least -1: the length term of L1-Exact.
+    """``-slope * |target - length|``, in [-1, 0]: the length term of L1-Exact.
 
     Aggarwal and Welleck 2025 add it to the accuracy, take the target from each prompt
     and, for completions of thousands of tokens, a slope of 0.0003; the floor is ours.
@@ -312,6 +327,9 @@ def length_max(
 
     ``right * clip(slope * (target - length) + offset, 0, 1)``. It holds the accuracy
     already, so it stands alone or beside a format reward.
+
+    >>> length_max(["it is 4", "it is 5"], ["4", "4"], target=13, slope=0.01)
+    [0.6, 0.0]
     """
     lengths = map(len, token_lists(completions, completion_ids))
     return [
@@ -330,7 +348,7 @@ def overlong(
     margin: int = 32,
     **_: Any,
 ) -> list[float]:
-    """0, then falling to -1 over the last ``margin`` tokens before ``max_length``.
+    """0, then falling, in [-1, 0], over the last ``margin`` tokens before ``max_length``.
 
     DAPO's soft overlong punishment (Yu et al. 2025, eq. 13), computed by TRL's
     ``get_soft_overlong_punishment``.
@@ -366,6 +384,10 @@ def cosine(
     ``wrong`` hold what the shortest and the longest get); constant beyond
     ``max_length``. TRL's ``get_cosine_scaled_reward`` has the same form but grades with
     TRL's own accuracy, which misses plain answers.
+
+    >>> cosine(["4", "w w w w 4", "5"], ["4", "4", "4"], completion_ids=[[], [1] * 9, []],
+    ...        max_length=9)
+    [1.0, 0.5, -1.0]
     """
     lengths = map(len, token_lists(completions, completion_ids))
     scores: list[float | None] = []
@@ -399,6 +421,14 @@ def reference_gain(
         answer: where given, only its tokens within the reference count.
         reference: what should follow the reasoning; by default NanoWorld's sentence
             with the answer, or within ``<answer>`` the answer alone.
+
+    >>> from trlm_utils import models as networks
+    >>> tokenizer = networks.build_tokenizer(["What is 2 + 2? The answer is 4."])
+    >>> asked = Models(networks.build_model(tokenizer), tokenizer)
+    >>> thought = "<think> 2 + 2: 4.</think> The answer is 4."
+    >>> (gain,) = reference_gain([thought], ["What is 2 + 2?"], ["4"], models=asked)
+    >>> 0.0 <= gain <= 1.0
+    True
     """
     models.check("reference_gain")
     texts = texts_of(completions)
@@ -440,6 +470,9 @@ def routed(
 
     The routing of a Gemma/Tunix entry that trained on verifiable and open tasks with
     one policy. A row is open when its ``answer`` is empty and it has a ``reference``.
+
+    >>> routed(["The answer is 4.", "The answer is 5."], ["2 + 2?", "2 + 2?"], ["4", "4"])
+    [1.0, 0.0]
     """
     verdicts = accuracy(completions, answer, prefilled=prefilled)
     opened = [i for i, verdict in enumerate(verdicts) if verdict is None]
@@ -466,6 +499,16 @@ def learned(
 
     Args:
         prompts: message lists.
+
+    >>> from transformers import LlamaForSequenceClassification
+    >>> from trlm_utils import models as networks
+    >>> tokenizer = networks.build_tokenizer(["What is 2 + 2? The answer is 4."])
+    >>> config = networks.build_model(tokenizer).config
+    >>> config.num_labels = 1
+    >>> asked = Models(tokenizer=tokenizer, judge=LlamaForSequenceClassification(config))
+    >>> (score,) = learned(["4"], [chat.to_prompt("What is 2 + 2?")], models=asked)
+    >>> 0.0 < score < 1.0
+    True
     """
     models.check("learned")
     texts = [
