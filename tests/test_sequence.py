@@ -112,7 +112,7 @@ def test_a_damaged_model_is_made_again_or_named(smoke, tmp_path):
     ("stage", "settings", "kill_at"),
     [
         ("02_sft_stage1", ["EPOCHS=8.0", "SAVE_STEPS=20"], 40),
-        ("06_grpo", ["MAX_STEPS=20", "MAX_NEW_TOKENS=32"], 8),
+        ("06_grpo", ["MAX_STEPS=20", "MAX_NEW_TOKENS=32", "SAVE_STEPS=4"], 8),
     ],
 )
 def test_killed_in_the_middle_of_training_it_goes_on(smoke, tmp_path, stage, settings, kill_at):
