@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
+from trlm_utils import recipes
 from trlm_utils.stage import PROJECT_ROOT, read_json, write_rows
 
 pytestmark = pytest.mark.sequence
@@ -385,7 +387,6 @@ def test_full_scale_trlm_builds_and_takes_one_step_a_stage(tmp_path):
     [
         ("qwen-rl", "TEMPERATURE 0.9"),
         ("tiny-r1", "GAMMA 0.99"),
-        ("tina", "LORA_ALPHA 256.0"),
         ("tunix", "KL_BETA 0.08"),
     ],
 )
@@ -397,6 +398,30 @@ def test_full_scale_of_the_other_systems_builds_and_takes_one_step_a_stage(recip
     trained = [metrics["steps"] for metrics in stages if metrics.get("trainable_parameters")]
     assert len(trained) >= 4 and set(trained) == {1}
     assert kept in (folder / "verified.md").read_text()
+
+
+def test_full_scale_of_tina_builds_with_all_its_data_and_an_arm_of_each_kind(tmp_path):
+    """Its arms differ in numbers only; all sixteen would take minutes."""
+    recipe = yaml.safe_load((recipes.RECIPES / "tina.yaml").read_text())
+    full = recipe["scales"]["full"]
+    arms = ("rank_64", "loss_dr", "thoughts")
+    full["stages"] = [
+        stage
+        for stage in full["stages"]
+        if stage["stage"] in arms or stage.get("notebook") != "06_grpo"
+    ]
+    full["groups"] = {"arms": {name: name for name in arms}}
+    recipe["result"] = "rank_64"
+    del recipe["scales"]["nano"], recipe["deviations"]["nano"]
+    path = tmp_path / "tina.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    done = command(tmp_path, "verify", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "tina-full-verified"
+    collected = [read_json(p)["built"] for p in folder.glob("*data*/metrics.json")]
+    assert len(collected) == 6 and all(built["grpo_prompts"] for built in collected)
+    assert {read_json(folder / name / "metrics.json")["steps"] for name in arms} == {1}
+    assert "LORA_ALPHA 256.0" in (folder / "verified.md").read_text()
 
 
 def test_the_module_runs_without_any_import_side_effect():

@@ -131,8 +131,10 @@ def publish(run: Path) -> list[str]:
 
 
 def publish_comparison() -> list[str]:
-    """The figure of the last `make compare`, and its table in the README, if there is one."""
-    from trlm_utils import compare
+    """The figures of the last `make compare`, and its table in the README, if there is one."""
+    import pandas as pd
+
+    from trlm_utils import compare, plots
 
     folder = runs_root() / "compare"
     if not (folder / "compare.json").is_file():
@@ -141,8 +143,9 @@ def publish_comparison() -> list[str]:
         if figure.suffix in (".svg", ".png", ".csv"):
             shutil.copy(figure, FIGURES / figure.name)
     for name in compare.RECIPES:  # what its report sets side by side
-        if (table := runs_root() / name / f"{name}.csv").is_file():
-            shutil.copy(table, FIGURES / table.name)
+        if (path := runs_root() / name / f"{name}.csv").is_file():
+            table = pd.read_csv(path, dtype={"arm": str})
+            plots.save_figure(plots.plot_ablations(table), FIGURES / name, table)
     write_block("systems", compare.markdown(read_json(folder / "compare.json")["recipes"]))
     return ["compare.csv", "compare.png", "compare.svg"]
 
