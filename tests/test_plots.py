@@ -26,6 +26,14 @@ def test_ladder_has_a_panel_per_band_and_draws_the_accuracies():
     ]
 
 
+def test_a_ladder_by_recipe_has_a_panel_per_recipe_with_its_own_stages():
+    table = ladder().query("band == 'longer'")
+    other = table[table["stage"] == "06_grpo"].assign(recipe="tina")
+    figure = plots.plot_ladder(pd.concat([table.assign(recipe="nano"), other]), "recipe", False)
+    assert [axis.get_title() for axis in figure.axes] == ["nano", "tina"]
+    assert [len(axis.get_xticks()) for axis in figure.axes] == [2, 1]
+
+
 def test_figures_are_saved_in_three_forms(tmp_path):
     table = ladder()
     plots.save_figure(plots.plot_ladder(table), tmp_path / "f" / "ladder", table)

@@ -171,10 +171,9 @@ def write(groups: Groups, base: Path, name: str) -> str:
 
 
 def _line(row: dict[str, Any]) -> str:
-    percent = report.percent
-    text = f"  {row['arm']:<14} {percent(row['accuracy']):>5} "
-    text += f"[{percent(row['low'])}, {percent(row['high'])}]"
+    accuracy = f"{report.percent(row['accuracy']):>5} {report.interval(row)}"
+    text = f"  {row['arm']:<14} {accuracy}"
     if row["reference"]:
         return text + "   reference"
-    low, high = (f"{100 * row[f'difference_{end}']:+.1f}" for end in ("low", "high"))
-    return text + f"   {100 * row['difference']:+.1f} [{low}, {high}]"
+    change = report.points(row["difference"], row["difference_low"], row["difference_high"])
+    return f"{text}   {change}"

@@ -195,6 +195,14 @@ RATE = 5.0e-3  # AdamW's rate for all: published ones are for models 1,000 times
 
 def training_settings() -> dict[str, dict[str, Any]]:
     """What differs between the four; ``matrix_rate`` stands for Muon."""
+    trlm = {
+        "per_device_train_batch_size": 32,
+        "gradient_checkpointing": True,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.1,
+        "weight_decay": 0.01,
+        "neftune_noise_alpha": 0.01,
+    }
     return {
         "this course": {
             "per_device_train_batch_size": 32,
@@ -206,23 +214,9 @@ def training_settings() -> dict[str, dict[str, Any]]:
         },
         # batch 8, linear decay, loss on all tokens, checkpointing: as SFTConfig has them
         "TRL's defaults": {},
-        "trlm's settings": {
-            "per_device_train_batch_size": 32,
-            "gradient_accumulation_steps": 4,  # 128 rows a step, as published
-            "gradient_checkpointing": True,
-            "lr_scheduler_type": "cosine",
-            "warmup_steps": 0.1,
-            "weight_decay": 0.01,
-            "neftune_noise_alpha": 0.01,
-        },
-        "trlm's, 32 rows a step": {
-            "per_device_train_batch_size": 32,
-            "gradient_checkpointing": True,
-            "lr_scheduler_type": "cosine",
-            "warmup_steps": 0.1,
-            "weight_decay": 0.01,
-            "neftune_noise_alpha": 0.01,
-        },
+        # 128 rows a step, as published
+        "trlm's settings": trlm | {"gradient_accumulation_steps": 4},
+        "trlm's, 32 rows a step": trlm,
     }
 
 

@@ -45,11 +45,8 @@ def with_system(messages: Sequence[Message], system: str) -> list[Message]:
 
 
 def think(thought: str, answer: str) -> str:
-    """A reply with its thought in tags.
-
-    A space follows ``<think>`` because a number is one token only behind a space.
-    """
-    return f"<think> {thought}</think> {answer}"
+    """A reply with its thought in the tags of the contract "think"."""
+    return in_contract("think", thought, answer)
 
 
 def in_contract(contract: str, thought: str, reply: str) -> str:

@@ -7,7 +7,6 @@ Reads the ``report.json`` that each run left; nothing is trained. Writes
 from __future__ import annotations
 
 import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +89,8 @@ def write(names: Sequence[str] = RECIPES) -> Path:
     )
     ladder = ladder[ladder["band"] == BAND]
     folder = runs_root() / "compare"
-    figure = plots.plot_recipes(ladder)
+    # not joined: a recipe's arms need not come one after the other
+    figure = plots.plot_ladder(ladder, by="recipe", joined=False)
     plots.save_figure(figure, folder / "compare", ladder)
     write_text(folder / "compare.csv", pd.DataFrame(rows).to_csv(index=False))
     missing = [name for name in names if name not in found]
@@ -149,15 +149,12 @@ def page(
     figure: Any,
 ) -> str:
     """The comparison as one self-contained page."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")
-    drawing = buffer.getvalue()
     parts = [
         "<h1>Recipes side by side</h1>",
         f"<p>Accuracy on held-out problems ({BAND.replace('_', ' ')}) by stage, with 95 % "
         "intervals. The recipes differ in data, budget and start, so the page says what each "
         "reached and what it took; it does not rank the systems that they were taken from.</p>",
-        drawing[drawing.index("<svg") :],
+        plots.svg(figure),
         report.html_table(COLUMNS, [cells(row) for row in rows]),
     ]
     if missing:

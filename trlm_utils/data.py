@@ -182,7 +182,7 @@ def gsm8k_sets(folder: Path, *, dpo_prompts: int, grpo_prompts: int, seed: int) 
         if gold is None:
             continue
         key, question = f"gsm8k/train/{i}", row["question"].strip()
-        work, answer = _gsm8k_work(row["answer"]), world.answer_text(gold)
+        work, answer = gsm8k_work(row["answer"]), world.answer_text(gold)
         source = "gsm8k/train"
         plain = {"prompt": question, "completion": f" {work} {answer}"}
         sets["base_text"].append(_row(key, source, **plain))
@@ -215,7 +215,7 @@ def _gsm8k_preferences(path: Path) -> Iterator[Row]:
             solution = row[model].get("solution", "")
             work, mark, answer = solution.rpartition("\nA:")
             if mark and work.strip() and answer.strip():
-                text = chat.think(_gsm8k_work(work), world.answer_text(answer.strip()))
+                text = chat.think(gsm8k_work(work), world.answer_text(answer.strip()))
                 replies[bool(row[model].get("is_correct"))].append(text)
         if replies[True] and replies[False]:
             yield preference_row(
@@ -227,8 +227,8 @@ def _gsm8k_preferences(path: Path) -> Iterator[Row]:
             )
 
 
-def _gsm8k_work(solution: str) -> str:
-    """The worked text: calculator marks, the final line and line breaks removed."""
+def gsm8k_work(solution: str) -> str:
+    """A worked solution as one line, without calculator marks and the final answer."""
     work = solution.partition("####")[0]
     return re.sub(r"\s+", " ", re.sub(r"<<.*?>>", "", work)).strip()
 

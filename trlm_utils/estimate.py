@@ -7,8 +7,8 @@ measured is always better.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import Any
 
 from trlm_utils import models
 from trlm_utils.recipes import Plan, RecipeError, StagePlan
@@ -70,17 +70,19 @@ def of_plan(plan: Plan, gpu: Gpu) -> list[Cost]:
     name = next((s.parameters.get("ARCHITECTURE") for s in plan.stages), "")
     if not name:
         raise RecipeError(f"{plan.recipe} ({plan.scale}) names no ARCHITECTURE in its first stage")
-    config = models.architecture(name)
-    size = models.parameters_of(config)
     rows = _rows(plan)
-    return [
-        of_stage(stage, config, size, rows, gpu) for stage in plan.stages if _steps(stage, rows)
-    ]
+    return [of_stage(stage, name, rows, gpu) for stage in plan.stages if _steps(stage, rows)]
 
 
-def of_stage(stage: StagePlan, config: Any, size: int, rows: dict[str, float], gpu: Gpu) -> Cost:
-    """The cost of one stage (see `ASSUMPTIONS`)."""
-    values = stage.parameters
+def of_stage(stage: StagePlan, architecture: str, rows: dict[str, float], gpu: Gpu) -> Cost:
+    """The cost of one stage (see `ASSUMPTIONS`).
+
+    Args:
+        architecture: the model's, one of `models.architecture`.
+        rows: data set -> its rows.
+    """
+    values, config = stage.parameters, models.architecture(architecture)
+    size = _parameters(architecture)
     steps = _steps(stage, rows)
     width, layers = config.hidden_size, config.num_hidden_layers
     if "PROMPTS_PER_STEP" in values:
@@ -99,7 +101,7 @@ def of_stage(stage: StagePlan, config: Any, size: int, rows: dict[str, float], g
     training += (2 * size * trained / (gpu.flops * BUSY)) if reference else 0.0
     sampling = sampled / TOGETHER * 2 * size / (gpu.bandwidth * DRAWN)
     hours = (training + sampling) / 3600
-    learned = _trainable(config, size, values.get("LORA_RANK", 0))
+    learned = _trainable(architecture, size, values.get("LORA_RANK", 0))
     held = 4 * size + 12 * learned + (4 * size if reference else 0)
     held += batch * longest * width * layers * (2 if again else 34)
     return Cost(stage.stage, trained, sampled, held / 1e9, hours, hours * gpu.dollars)
@@ -128,15 +130,14 @@ def _steps(stage: StagePlan, rows: dict[str, float]) -> float:
     return known * values.get("EPOCHS", 1) / (values["BATCH_SIZE"] * values["ACCUMULATION"])
 
 
-def _trainable(config: Any, size: int, rank: int) -> int:
+def _trainable(architecture: str, size: int, rank: int) -> int:
     """Parameters that are trained: all, or those of adapters on every linear layer."""
-    if not rank:
-        return size
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    wide, inner = config.hidden_size, config.intermediate_size
-    queries, keys = head * config.num_attention_heads, head * config.num_key_value_heads
-    ends = 2 * (wide + queries) + 2 * (wide + keys) + 3 * (wide + inner)
-    return rank * ends * config.num_hidden_layers
+    return _parameters(architecture, rank) if rank else size
+
+
+@functools.cache  # a recipe's stages share a model, and often a rank
+def _parameters(architecture: str, rank: int = 0) -> int:
+    return models.parameters_of(models.architecture(architecture), rank)
 
 
 def downloads(plan: Plan) -> list[str]:
@@ -145,7 +146,7 @@ def downloads(plan: Plan) -> list[str]:
     for stage in plan.stages:
         values = stage.parameters
         if values.get("BASE_MODEL"):
-            size = models.parameters_of(models.architecture(values["ARCHITECTURE"]))
+            size = _parameters(values["ARCHITECTURE"])
             lines.append(f"{values['BASE_MODEL']}: {2 * size / 1e9:.1f} GB in half precision")
         for name, spec in (values.get("MIXTURE") or {}).items():
             for source in spec["sources"]:

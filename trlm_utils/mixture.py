@@ -21,6 +21,7 @@ import itertools
 import json
 import os
 import random
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -141,15 +142,15 @@ def collect(
         if place < state["source"]:
             continue
         label = f"{place} {sources.name_of(source)}"
-        count = state["counts"].setdefault(label, _nothing(source, wanted[place]))
+        count = state["counts"].setdefault(label, _nothing(wanted[place]))
         rows = sources.read(source, seed + place, count["read"], mirror)
-        limit = wanted[place] if wanted[place] is not None else float("inf")
+        limit = wanted[place] if wanted[place] is not None else sys.maxsize
         while count["kept"] < limit and (batch := list(itertools.islice(rows, BATCH))):
             first = count["read"]
             count["read"] += len(batch)
             good, left_out = _brought(batch, kind, source, first)
             good, failed = _checked(good, checks, state["seconds"])
-            good, full = strata.choose(good, int(min(limit - count["kept"], 1 << 60)))
+            good, full = strata.choose(good, limit - count["kept"])
             count["kept"] += len(good)
             for group, found in (("bad", left_out), ("left_out", [*failed, *full])):
                 for reason, row in found:
@@ -182,16 +183,12 @@ def read(folder: Path, seed: int | None = None) -> list[Row]:
     Raises:
         StageError: when the collection is not finished, or a shard is missing or damaged.
     """
-    import pyarrow.parquet as parquet
-
-    metadata = read_json(folder / METADATA)
-    rows: list[Row] = []
-    for shard in metadata["shards"]:
+    shards = read_json(folder / METADATA)["shards"]
+    for shard in shards:
         path = folder / shard["file"]
         if not path.is_file() or _file_digest(path) != shard["sha256"]:
             raise StageError(f"{shown(path)} is missing or damaged: collect {folder.name} again")
-        for row in parquet.read_table(path).to_pylist():
-            rows.append({k: v for k, v in row.items() if v is not None})
+    rows = list(_rows_of(folder, shards))
     if seed is not None:
         random.Random(f"mixture/{seed}").shuffle(rows)
     return rows
@@ -217,10 +214,14 @@ def card(metadata: Row) -> str:
         reasons = _reasons(count)
         requested = "all" if count["requested"] is None else count["requested"]
         lines.append(
-            f"| {label.partition(' ')[2]} | {requested} | {count['read']} | {count['kept']} "
-            f"| {reasons} |"
+            f"| {_source_in(label)} | {requested} | {count['read']} | {count['kept']} | {reasons} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _source_in(label: str) -> str:
+    """The name in a label of `collect`, which is a source's place and its name."""
+    return label.partition(" ")[2]
 
 
 def _reasons(count: Row) -> str:
@@ -234,7 +235,7 @@ def overview(metadata: Sequence[Row]) -> Any:
 
     return pd.DataFrame(
         [
-            {"data set": one["name"], "source": label.partition(" ")[2]}
+            {"data set": one["name"], "source": _source_in(label)}
             | {k: count[k] for k in ("requested", "read", "kept")}
             | {"left out": _reasons(count)}
             for one in metadata
@@ -402,7 +403,7 @@ def _quota(source: Row, spec: Row) -> int | None:
     return min(limits) if limits else None
 
 
-def _nothing(source: Row, requested: int | None) -> Row:
+def _nothing(requested: int | None) -> Row:
     return {"requested": requested, "read": 0, "kept": 0, "bad": {}, "left_out": {}}
 
 
@@ -438,6 +439,7 @@ def _remember(checks: dict[str, filters.Check], folder: Path, state: Row) -> Non
 
 
 def _rows_of(folder: Path, shards: Sequence[Row]) -> Iterator[Row]:
+    """Rows of shards; columns that a row does not have are left out."""
     import pyarrow.parquet as parquet
 
     for shard in shards:
@@ -509,7 +511,7 @@ def _not_too_bad(label: str, count: Row, allowed: float, folder: Path) -> None:
     if bad > allowed * count["read"]:
         worst = max(count["bad"], key=count["bad"].__getitem__)
         raise StageError(
-            f"{label.partition(' ')[2]}: {bad} of {count['read']} rows are bad, most often: "
+            f"{_source_in(label)}: {bad} of {count['read']} rows are bad, most often: "
             f"{worst}; allowed are {allowed:.0%} (bad_share); see {shown(folder / REJECTED)}"
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -184,13 +185,20 @@ def architecture(name: str) -> Any:
     return AutoConfig.for_model(content.pop("model_type"), **content)
 
 
-def parameters_of(config: Any) -> int:
-    """Number of parameters of an architecture, counted on the meta device (no memory)."""
+def parameters_of(config: Any, rank: int = 0) -> int:
+    """Number of parameters of an architecture, counted on the meta device (no memory).
+
+    Args:
+        rank: of adapters (`add_lora`); with one, only their parameters are counted.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config).num_parameters()
+    # peft asks for an attribute that transformers is about to rename
+    quiet = warnings.catch_warnings(action="ignore", category=FutureWarning)
+    with torch.device("meta"), quiet:
+        model = AutoModelForCausalLM.from_config(config)
+        return trainable(add_lora(model, rank) if rank else model)
 
 
 # What makes a model of any published architecture small; its class and kinds stay.
@@ -227,7 +235,6 @@ def build_stand_in(
         if hasattr(config, key):
             setattr(config, key, value)
     content = config.to_dict() | {"vocab_size": len(tokenizer), "bos_token_id": None}
-    content["layer_types"] = (config.to_dict().get("layer_types") or [])[:2] or None
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(type(config)(**content))
     _sync_tokens(model, tokenizer)

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trlm_utils.report import points
 from trlm_utils.stage import PROJECT_ROOT, StageError, read_json, runs_root
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
@@ -272,8 +273,7 @@ def _cell(accuracies: list[float]) -> str:
 def _rise(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
-    low, high = (f"{100 * row[name]:+.1f}" for name in ("low", "high"))
-    return f"{100 * row['difference']:+.1f} [{low}, {high}]"
+    return points(row["difference"], row["low"], row["high"])
 
 
 def write_block(name: str, text: str) -> None:

@@ -6,6 +6,7 @@ Colours are Okabe and Ito's. Every function takes a frame and returns a figure;
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,14 @@ def save_figure(figure: Any, path: Path, table: Any) -> None:
     table.to_csv(path.with_suffix(".csv"), index=False)
 
 
+def svg(figure: Any) -> str:
+    """A figure as an SVG element, to stand in a page."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg")
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
 def short(stage: str) -> str:
     """A stage's name without its number, for axes: ``02_sft_stage1`` -> ``sft stage1``."""
     if stage == "00_start_here":
@@ -48,46 +57,26 @@ def short(stage: str) -> str:
     return (rest if head.isdigit() and rest else stage).replace("_", " ")
 
 
-def plot_ladder(ladder: Any, joined: bool = True) -> Any:
-    """Accuracy with 95 % intervals by stage, one panel per band.
+def plot_ladder(ladder: Any, by: str = "band", joined: bool = True) -> Any:
+    """Accuracy with 95 % intervals by stage, one panel per band or recipe.
 
     Args:
-        joined: draw lines from stage to stage; not for arms that stand side by side.
         ladder: rows with stage, seed, band, decoding, accuracy, low, high, n. With
             several seeds their mean is drawn (`over_seeds`), and each seed as a dot.
+        by: the column that tells panels apart: "band"; or "recipe", for rows of one band.
+        joined: draw lines from stage to stage; not for arms that stand side by side.
     """
     import matplotlib.pyplot as plt
 
-    bands = list(dict.fromkeys(ladder["band"]))
-    stages = list(dict.fromkeys(ladder["stage"]))
+    panels = list(dict.fromkeys(ladder[by]))
     with plt.rc_context(STYLE):
-        figure, axes = _panels(len(bands), sharey=True)
-        for axis, band in zip(axes, bands, strict=True):
-            _ladder_panel(axis, ladder[ladder["band"] == band], stages, joined)
-            axis.set_title(band.replace("_", " "))
-        figure.supylabel("accuracy (%), 95 % interval")
-        axes[0].set_ylim(-2, 102)
-        _legend(figure, axes)
-    plt.close(figure)
-    return figure
-
-
-def plot_recipes(ladder: Any) -> Any:
-    """Accuracy with 95 % intervals by stage, one panel per recipe.
-
-    Args:
-        ladder: as for `plot_ladder`, of one band, with a column recipe.
-    """
-    import matplotlib.pyplot as plt
-
-    recipes = list(dict.fromkeys(ladder["recipe"]))
-    with plt.rc_context(STYLE):
-        figure, axes = _panels(len(recipes), sharey=True)
-        for axis, recipe in zip(axes, recipes, strict=True):
-            rows = ladder[ladder["recipe"] == recipe]
-            # not joined: what stands side by side need not come one after the other
-            _ladder_panel(axis, rows, list(dict.fromkeys(rows["stage"])), joined=False)
-            axis.set_title(recipe)
+        figure, axes = _panels(len(panels), sharey=True)
+        for axis, panel in zip(axes, panels, strict=True):
+            rows = ladder[ladder[by] == panel]
+            # bands share the stages of the x axis, each recipe has its own
+            stages = list(dict.fromkeys((rows if by == "recipe" else ladder)["stage"]))
+            _ladder_panel(axis, rows, stages, joined)
+            axis.set_title(panel.replace("_", " "))
         figure.supylabel("accuracy (%), 95 % interval")
         axes[0].set_ylim(-2, 102)
         _legend(figure, axes)
@@ -127,7 +116,7 @@ def _legend(figure: Any, axes: Sequence[Any]) -> None:
         figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=len(labels))
 
 
-def _ladder_panel(axis: Any, rows: Any, stages: Sequence[str], joined: bool = True) -> None:
+def _ladder_panel(axis: Any, rows: Any, stages: Sequence[str], joined: bool) -> None:
     for decoding, (colour, marker, line) in DECODING_STYLE.items():
         part = rows[rows["decoding"] == decoding]
         if part.empty:

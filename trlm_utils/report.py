@@ -7,13 +7,12 @@ that a stage did not measure, except that differences are pooled over seeds.
 from __future__ import annotations
 
 import html
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trlm_utils import evaluation, stats
+from trlm_utils import evaluation, plots, stats
 from trlm_utils.stage import (
     package_versions,
     read_json,
@@ -213,11 +212,20 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
+def interval(row: dict[str, Any]) -> str:
+    """The interval of a row, in per cent: ``[12.3, 45.6]``."""
+    return f"[{percent(row['low'])}, {percent(row['high'])}]"
+
+
+def points(difference: float, low: float, high: float) -> str:
+    """A difference of shares with its interval, in points: ``+1.0 [-0.2, +2.2]``."""
+    return f"{100 * difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
 def verdict(row: dict[str, Any]) -> str:
     """One sentence on a comparison, allowed to say that nothing was seen."""
     where = f"{row['from']} to {row['to']}, {row['band']}, {row['decoding']}"
-    interval = f"[{percent(row['low'])}, {percent(row['high'])}]"
-    size = f"{100 * row['difference']:+.1f} points {interval}"
+    size = f"{100 * row['difference']:+.1f} points {interval(row)}"
     if row["low"] <= 0 <= row["high"]:
         return f"{where}: no difference detected ({size})"
     return f"{where}: {size}"
@@ -234,7 +242,7 @@ def plain_statements(content: dict[str, Any]) -> list[str]:
             lines.append(
                 f"After {last}, accuracy on {row['band']} ({row['decoding']}, seed "
                 f"{row['seed']}) is near zero: {percent(row['accuracy'])} % "
-                f"[{percent(row['low'])}, {percent(row['high'])}] on {row['n']} questions. "
+                f"{interval(row)} on {row['n']} questions. "
                 "This model does not solve these problems."
             )
     return lines
@@ -268,8 +276,7 @@ def ladder_table(content: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     for row in content["ladder"]:
         key = (row["band"], row["decoding"])
         columns[key] = None
-        interval = f"[{percent(row['low'])}, {percent(row['high'])}]"
-        text = f"{percent(row['accuracy'])} {interval}"
+        text = f"{percent(row['accuracy'])} {interval(row)}"
         if row["truncated"] >= 0.005:
             text += f" t{100 * row['truncated']:.0f}"
         cells[row["stage"], row["seed"]][key] = text
@@ -292,8 +299,7 @@ def ladder_text(content: dict[str, Any]) -> str:
         lines.append(f"\n{band}: accuracy in % [95 % interval]")
         for (stage, seed), found in stages.items():
             parts = [
-                f"{decoding} {percent(r['accuracy']):>5} "
-                f"[{percent(r['low'])}, {percent(r['high'])}]"
+                f"{decoding} {percent(r['accuracy']):>5} {interval(r)}"
                 for decoding, r in found.items()
             ]
             lines.append(f"  {stage:<18} seed {seed}  {'   '.join(parts)}")
@@ -394,11 +400,11 @@ def arms_tables(content: dict[str, Any]) -> list[tuple[str, list[str], list[list
 def _arm_cells(row: dict[str, Any] | None) -> list[str]:
     if row is None:
         return ["", ""]
-    value = f"{percent(row['accuracy'])} [{percent(row['low'])}, {percent(row['high'])}]"
+    value = f"{percent(row['accuracy'])} {interval(row)}"
     if row.get("difference") is None:
         return [value, "reference" if row["reference"] else ""]
     low, high = row["difference_low"], row["difference_high"]
-    size = f"{100 * row['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    size = points(row["difference"], low, high)
     return [value, f"{size}, none detected" if low <= 0 <= high else size]
 
 
@@ -437,13 +443,8 @@ def _ladder_svg(content: dict[str, Any]) -> str:
         return ""
     import pandas as pd
 
-    from trlm_utils.plots import plot_ladder
-
-    buffer = io.StringIO()
-    figure = plot_ladder(pd.DataFrame(content["ladder"]), joined=not content["arms"])
-    figure.savefig(buffer, format="svg")
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    ladder = pd.DataFrame(content["ladder"])
+    return plots.svg(plots.plot_ladder(ladder, joined=not content["arms"]))
 
 
 PAGE_STYLE = """

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from trlm_utils import answers, chat, world
+from trlm_utils import answers, chat, data, world
 
 Row = dict[str, Any]
 ROLES = {
@@ -200,7 +200,7 @@ def _reply(row: Row, source: Row) -> str:
         answer = gold(row, source)
         if not answer:
             raise Unfit("no answer")
-        return chat.think(_worked(thought), world.answer_text(answer))
+        return chat.think(data.gsm8k_work(thought), world.answer_text(answer))
     reply = column(row, "reply", source)
     if isinstance(reply, str) and reply.strip():
         return reply
@@ -208,12 +208,6 @@ def _reply(row: Row, source: Row) -> str:
     if not answer:
         raise Unfit("no reply")
     return world.answer_text(answer)
-
-
-def _worked(text: str) -> str:
-    """A worked solution without GSM8K's calculator marks and final line."""
-    text = re.sub(r"<<.*?>>", "", text.partition("####")[0])
-    return re.sub(r"\s+", " ", text).strip()
 
 
 def _preference(row: Row, source: Row) -> Row:

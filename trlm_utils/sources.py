@@ -215,7 +215,6 @@ class _Lines:
     def __init__(self, path: Path):
         import numpy as np
 
-        self.path = path
         with path.open("rb") as file:
             size = file.seek(0, 2)
             self.bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""

@@ -3,15 +3,17 @@
 Every stage is run by the same runner and notebooks, with the recipe's own settings,
 except that two layers of the real architecture, with random weights and the chat template
 of its family, stand in for the real model, a folder of rows in the real data sets' schema
-stands in for the Hub, and each stage trains one step. So what
-is verified is that every configuration builds and every stage accepts the data's
-form. What is not verified is any result, speed or memory of the full run.
+stands in for the Hub, and each stage trains one step. So what is verified is that every
+configuration builds and every stage accepts the data's form. What is not verified is any
+result, speed or memory of the full run.
 
     python -m trlm_utils.pipeline verify trlm
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,6 @@ STAND_INS: dict[str, Any] = {
     "BASE_PROBLEMS": 0,
     "MAX_POSITIONS": 4096,
     "HUB_MIRROR": str(MIRROR),
-    "DATA_DIR": str(FILES),
     "MAX_STEPS": 1,
     "BATCH_SIZE": 2,
     "ACCUMULATION": 1,
@@ -47,8 +48,6 @@ STAND_INS: dict[str, Any] = {
 
 def substitutions(plan: recipes.Plan) -> list[str]:
     """``--set`` texts that replace what is too large or out of reach."""
-    import json
-
     texts = []
     for stage in plan.stages:
         for name, value in STAND_INS.items():
@@ -66,14 +65,13 @@ def run(recipe: str, scale: str, overrides: Sequence[str] = ()) -> int:
     """
     name = recipes.find_recipe(recipe).stem
     folder = pipeline.run_folder(name, f"{scale}-verified", 0)
+    files = []  # a recipe that asks for a folder is refused without one
     if "{DATA_DIR}" in recipes.find_recipe(recipe).read_text(encoding="utf-8"):
-        overrides = [*overrides, f"01_data_curation.DATA_DIR={FILES}"]
-    full = recipes.load_plan(recipe, scale, 0, overrides, str(folder))
-    changed = substitutions(full)
+        files = [f"01_data_curation.DATA_DIR={json.dumps(str(FILES))}"]
+    full = recipes.load_plan(recipe, scale, 0, [*overrides, *files], str(folder))
+    changed = [*files, *substitutions(full)]
     small = recipes.load_plan(recipe, scale, 0, [*overrides, *changed], str(folder))
-    offline = recipes.Plan(
-        small.recipe, scale, 0, small.about, needs_hub=False, stages=small.stages
-    )
+    offline = dataclasses.replace(small, needs_hub=False)
     with pipeline.locked(folder):
         pipeline.run_plan(offline, folder)
     write_text(folder / "verified.md", as_markdown(full, changed, folder))
