@@ -127,10 +127,19 @@ def test_sampling_follows_the_models_distribution(model, tokenizer):
 
 def test_an_impossible_token_is_never_drawn():
     chance = torch.tensor([0.0, 0.3, 0.0, 0.7, 0.0])
-    drawn = generation._draw(chance.log().expand(20_000, -1), 1.0)
+    drawn = generation._draw(chance.log().expand(20_000, -1), 1.0, 1.0)
     counts = torch.bincount(drawn, minlength=5) / 20_000
     assert counts[[0, 2, 4]].sum() == 0
     assert abs(counts[3] - 0.7) < 4 * (0.7 * 0.3 / 20_000) ** 0.5
+
+
+def test_the_nucleus_leaves_out_what_is_unlikely():
+    """At 0.8 the likeliest two of three (0.6 + 0.3) are enough; they share 2 : 1."""
+    chance = torch.tensor([0.3, 0.1, 0.6])
+    drawn = generation._draw(chance.log().expand(20_000, -1), 1.0, 0.8)
+    counts = torch.bincount(drawn, minlength=3) / 20_000
+    assert counts[1] == 0
+    assert abs(counts[2] - 2 / 3) < 4 * (2 / 9 / 20_000) ** 0.5
 
 
 def test_training_mode_is_restored(model, tokenizer):

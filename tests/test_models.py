@@ -161,3 +161,23 @@ def test_the_family_is_told_by_the_tokens():
 def test_an_unknown_architecture_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match="no architecture 'gpt'; there are: DeepSeek"):
         models.architecture("gpt")
+
+
+def test_adapters_kept_of_a_run_are_added_into_its_model(tmp_path, model, tokenizer):
+    """The run folder is moved in between, as people do."""
+    ids = torch.tensor([tokenizer("Ana has 12 apples.")["input_ids"]])
+    models.save_model(model, tokenizer, tmp_path / "run" / "start" / "model")
+    start, _ = models.load_model(tmp_path / "run" / "start" / "model")
+    adapted = models.add_lora(start, rank=2)
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.1)
+    kept = tmp_path / "run" / "grpo" / "step_10" / "model"
+    models.save_model(adapted, tokenizer, kept)
+    assert sum(p.stat().st_size for p in kept.glob("*.safetensors")) < 30_000  # no whole model
+    (tmp_path / "run").rename(tmp_path / "moved")
+    loaded, _ = models.load_model(tmp_path / "moved" / "grpo" / "step_10" / "model")
+    adapted.eval()
+    assert torch.allclose(loaded(ids).logits, adapted(ids).logits, atol=1e-5)
+    assert not torch.allclose(loaded(ids).logits, model(ids).logits, atol=1e-3)

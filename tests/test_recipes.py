@@ -163,6 +163,17 @@ def test_gsm8k_without_its_files_says_so(tmp_path):
         recipes.load_plan("gsm8k", overrides=[f"01_data_curation.DATA_DIR={tmp_path}"])
 
 
+def test_tiny_r1_on_files_needs_both_folders(tmp_path):
+    for name in ("train", "test", "model_solutions"):
+        (tmp_path / f"{name}.jsonl").write_text("")
+    given = [f"01_data_curation.DATA_DIR={tmp_path}"]
+    with pytest.raises(RecipeError, match="add --set 07_evaluation.SUITE_DIR=FOLDER"):
+        recipes.load_plan("tiny-r1", "files", overrides=given)
+    given.append(f"07_evaluation.SUITE_DIR={tmp_path}")
+    asks = recipes.load_plan("tiny-r1", "files", overrides=given).stages[-1].parameters
+    assert asks["TASKS"] == ["gsm8k", "math_500"] and not asks["RUN_DIR"]
+
+
 def test_parameters_cell_of_another_form_is_refused(tmp_path, monkeypatch):
     cell = {"cell_type": "code", "source": "STAGE: str = 'x'\nN: int = len('abc')\n"}
     import json
@@ -170,3 +181,42 @@ def test_parameters_cell_of_another_form_is_refused(tmp_path, monkeypatch):
     (tmp_path / "nb.ipynb").write_text(json.dumps({"cells": [cell]}))
     with pytest.raises(RecipeError, match="line 2: not of the form"):
         recipes.read_parameters(tmp_path / "nb.ipynb")
+
+
+KEEPS = {"stage": "06_grpo", "parameters": {"KEEP_CHECKPOINTS": True, "SAVE_STEPS": 10}}
+KEEPS["parameters"] |= {"MAX_STEPS": 20, "REWARDS_FROM": "", "MODEL_FROM": "00_start_here"}
+
+
+def test_a_kept_checkpoint_may_be_evaluated(tmp_path):
+    asks = {"stage": "07_evaluation", "parameters": {"EVALUATE": ["06_grpo/step_10", "06_grpo"]}}
+    plan = recipes.load_plan(write(tmp_path, BASE, DATA, KEEPS, asks))
+    assert plan.stages[-1].parameters["EVALUATE"] == ["06_grpo/step_10", "06_grpo"]
+    assert "06_grpo" in plan.stages[-1].reads
+
+
+@pytest.mark.parametrize("model", ["06_grpo/step_15", "06_grpo/step_30", "00_start_here/step_10"])
+def test_a_checkpoint_that_is_not_kept_is_refused(tmp_path, model):
+    asks = {"stage": "07_evaluation", "parameters": {"EVALUATE": [model]}}
+    with pytest.raises(RecipeError, match="keeps no such checkpoint"):
+        recipes.load_plan(write(tmp_path, BASE, DATA, KEEPS, asks))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"SUITES": ["nono"]}, "no suite 'nono'"),
+        ({"TASKS": ["gsm8k"]}, "no benchmark 'gsm8k'"),
+        ({"SUITES": ["tina"]}, "tina needs its files, and SUITE_DIR is not set: add --set"),
+    ],
+)
+def test_unknown_suites_are_refused_before_anything_runs(tmp_path, parameters, message):
+    asks = {"stage": "07_evaluation", "parameters": parameters}
+    with pytest.raises(RecipeError, match=message):
+        recipes.load_plan(write(tmp_path, BASE, DATA, asks))
+
+
+def test_full_scales_ask_the_suites_of_their_originals():
+    for name, checkpoints in (("trlm", 0), ("tina", 16)):
+        values = recipes.load_plan(name, "full").stages[-1].parameters
+        assert values["SUITES"] == [name]
+        assert sum("/step_" in model for model in values["EVALUATE"]) == checkpoints

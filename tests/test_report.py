@@ -90,16 +90,20 @@ def test_differences_are_pooled_over_seeds(run):
     assert error == pytest.approx((questions**2 + seeds**2) ** 0.5)
 
 
-def test_every_stage_is_compared_with_the_last(run):
+def test_every_pair_of_stages_is_compared(run):
     for seed, folder in ((0, run), (1, run / "seed-1")):
         place = folder / "07_evaluation" / "data"
         rows = [ladder_row(s, 0.5, 0.4, 0.6, seed) for s in ("first", "04_dpo", "06_grpo")]
         write_rows(place / "ladder.jsonl", rows)
         write_rows(place / "records_first.jsonl", records([0.0] * 4))
     content = report.collect(recipes.load_plan("nano"), run)
-    found = {(r["from"], r["to"]): r["difference"] for r in content["spans"]}
+    found = {(r["from"], r["to"]): r["difference"] for r in content["pairs"]}
     # after: seed 0 half right, seed 1 all right
-    assert found == {("first", "06_grpo"): 0.75, ("04_dpo", "06_grpo"): pytest.approx(0.375)}
+    assert found == {
+        ("first", "04_dpo"): pytest.approx(0.375),
+        ("first", "06_grpo"): 0.75,
+        ("04_dpo", "06_grpo"): pytest.approx(0.375),
+    }
     assert "first to 06_grpo" in report.as_markdown(content)
 
 
@@ -167,7 +171,7 @@ def test_arms_stand_beside_what_they_took():
             | {"difference": 0.1, "difference_low": 0.02, "difference_high": 0.18},
         ]
     ).assign(low=0.4, high=0.7)
-    took = {"seed": 0, "wall_seconds": 60.0, "tokens": 99, "joules": None}
+    took = {"seed": 0, "wall_seconds": 60.0, "tokens": 99, "joules": None, "metrics": {}}
     stages = [took | {"stage": name, "trainable_parameters": n} for name, n in (("a", 3), ("b", 5))]
     content = {"arms": report.side_by_side(arms, stages, 6.0)}
     ((title, head, body),) = report.arms_tables(content)
@@ -175,3 +179,29 @@ def test_arms_stand_beside_what_they_took():
     assert body[0] == ["1", "40", "1.0", "99", "3", "0.1000", "50.0 [40.0, 70.0]", "reference"]
     assert body[1][4:] == ["5", "0.1000", "60.0 [40.0, 70.0]", "+10.0 [+2.0, +18.0]"]
     assert len(head) == len(body[0])
+
+
+def test_a_checkpoint_took_its_share_of_the_stage():
+    """Step 10 of 40 of a minute."""
+    import pandas as pd
+
+    arms = pd.DataFrame([{"stage": "grpo/step_10"}, {"stage": "grpo"}])
+    stage = {"stage": "grpo", "seed": 0, "wall_seconds": 60.0, "tokens": 100, "joules": None}
+    stage |= {"trainable_parameters": 3, "metrics": {"steps": 40}}
+    first, whole = report.side_by_side(arms, [stage], 6.0)
+    assert (first["training_minutes"], first["training_tokens"]) == (0.25, 25)
+    assert first["training_dollars"] == pytest.approx(0.025)
+    assert (whole["training_minutes"], whole["training_trainable_parameters"]) == (1.0, 3)
+
+
+def test_published_numbers_stand_beside_ours_with_their_harness(run):
+    place = run / "07_evaluation" / "data" / "published.jsonl"
+    theirs = {"suite": "x", "model": "M", "score": 0.123, "harness": "theirs 1.0"}
+    bands = [row["band"] for row in report.collect(recipes.load_plan("nano"), run)["ladder"]]
+    write_rows(place, [theirs | {"band": bands[0]}])
+    content = report.collect(recipes.load_plan("nano"), run)
+    ((title, head, body),) = report.published_table(content)
+    assert head == ["model", bands[0], "harness"]
+    assert body[-1] == ["M", "12.3", "theirs 1.0"]
+    assert body[0][0] == "04_dpo, seed 0" and body[0][-1] == "this run (lm-eval)"
+    assert "theirs 1.0" in report.as_markdown(content)

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from trlm_utils import recipes
-from trlm_utils.stage import PROJECT_ROOT, read_json, write_rows
+from trlm_utils import recipes, suites
+from trlm_utils.stage import PROJECT_ROOT, read_json, read_rows, write_rows
 
 pytestmark = pytest.mark.sequence
 STAGES = [p.stem for p in sorted((PROJECT_ROOT / "notebooks").glob("0*.ipynb"))]
@@ -380,6 +380,13 @@ def test_full_scale_trlm_builds_and_takes_one_step_a_stage(tmp_path):
     text = (folder / "verified.md").read_text()
     assert "The full run was **not** made" in text
     assert "LOSS_TYPE apo_zero" in text and "NEFTUNE 0.02" in text
+    asked = folder / "07_evaluation" / "data"
+    for name in ("ladder", "published"):  # all seven benchmarks, from files
+        assert {row["band"] for row in read_rows(asked / f"{name}.jsonl")} == set(
+            suites.load("trlm").tasks
+        )
+    raw = read_rows(asked / "raw_04_dpo.jsonl")
+    assert all(row["prompt"] and "reply" in row for row in raw)
 
 
 @pytest.mark.parametrize(
@@ -404,13 +411,13 @@ def test_full_scale_of_tina_builds_with_all_its_data_and_an_arm_of_each_kind(tmp
     """Its arms differ in numbers only; all sixteen would take minutes."""
     recipe = yaml.safe_load((recipes.RECIPES / "tina.yaml").read_text())
     full = recipe["scales"]["full"]
-    arms = ("rank_64", "loss_dr", "thoughts")
+    arms = ("rank_64", "open_rs2", "loss_dr", "thoughts")
     full["stages"] = [
         stage
         for stage in full["stages"]
         if stage["stage"] in arms or stage.get("notebook") != "06_grpo"
     ]
-    full["groups"] = {"arms": {name: name for name in arms}}
+    full["groups"] = {"arms": {name: name for name in ("open_rs2/step_50", *arms)}}
     recipe["result"] = "rank_64"
     del recipe["scales"]["nano"], recipe["deviations"]["nano"]
     path = tmp_path / "tina.yaml"
@@ -422,6 +429,10 @@ def test_full_scale_of_tina_builds_with_all_its_data_and_an_arm_of_each_kind(tmp
     assert len(collected) == 6 and all(built["grpo_prompts"] for built in collected)
     assert {read_json(folder / name / "metrics.json")["steps"] for name in arms} == {1}
     assert "LORA_ALPHA 256.0" in (folder / "verified.md").read_text()
+    # a checkpoint is evaluated beside the models, on all six benchmarks
+    asked = folder / "07_evaluation" / "data"
+    records = read_rows(asked / "records_open_rs2" / "step_1.jsonl")
+    assert {record["band"] for record in records} == set(suites.load("tina").tasks)
 
 
 def test_the_module_runs_without_any_import_side_effect():

@@ -135,3 +135,14 @@ def test_held_out_accuracy_is_logged_without_drawing_random_numbers(model, token
         (2, 1 / 4),
     ]
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_model_of_every_checkpoint_is_kept(tmp_path, model, tokenizer):
+    from transformers import TrainerState
+
+    from trlm_utils import models
+
+    keep = training.kept_checkpoints(tmp_path, tokenizer)
+    keep.on_save(None, TrainerState(global_step=50), None, model=model)
+    loaded, _ = models.load_model(tmp_path / "step_50" / "model")
+    assert models.trainable(loaded) == models.trainable(model)

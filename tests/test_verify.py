@@ -1,8 +1,10 @@
 """Verification: what it replaces is what its report says (the stages run in test_sequence)."""
 
+import json
+
 import pytest
 
-from trlm_utils import pipeline, verify
+from trlm_utils import pipeline, recipes, verify
 from trlm_utils.stage import write_json
 
 
@@ -32,3 +34,9 @@ def test_the_folder_of_files_is_among_what_was_replaced(report_of):
 
 def test_a_recipe_that_asks_for_no_folder_gets_none(report_of):
     assert "DATA_DIR" not in report_of("trlm")
+
+
+def test_few_models_are_asked_and_of_one_step_one_checkpoint_is_kept():
+    plan = recipes.load_plan("tina", "full")
+    (text,) = [t for t in verify.substitutions(plan) if ".EVALUATE=" in t]
+    assert json.loads(text.partition("=")[2]) == ["00_start_here", "open_rs2/step_1", "length_8960"]

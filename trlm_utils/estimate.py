@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from trlm_utils import models
+from trlm_utils import models, suites
 from trlm_utils.recipes import Plan, RecipeError, StagePlan
 
 
@@ -156,6 +156,9 @@ def downloads(plan: Plan) -> list[str]:
                         f"{source['hub']} {part}: {source.get('rows', 'all')} rows, streamed, "
                         f"for {name}"
                     )
+        for name in values.get("SUITES", ()):
+            if name != "nano" and not values["SUITE_DIR"]:
+                lines.append(f"suite {name}: {', '.join(suites.load(name).hub)}")
     return lines
 
 

@@ -18,49 +18,13 @@ from typing import Any
 import yaml
 
 from trlm_utils import answers, chat, generation, stats
+from trlm_utils.chat_lm import chat_lm
 from trlm_utils.models import END
 
 TASKS = Path(__file__).with_name("tasks")
 DECODINGS = ("greedy", "sampled")
 BANDS_BY_LENGTH = ("in_distribution", "longer", "longest")  # told alike, of other lengths
 Record = dict[str, Any]
-
-
-def chat_lm(model: Any, tokenizer: Any, batch_size: int, seed: int) -> Any:
-    """Wrap a model for lm-eval (built here so that importing stays cheap)."""
-    from lm_eval.api.model import LM
-
-    class ChatLM(LM):
-        """Generation only. A completion the model ended itself keeps its end token."""
-
-        tokenizer_name = "trlm_utils"
-        drawn: list[generation.Sample] = []
-
-        def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list:
-            kwargs = requests[0].args[1]
-            self.drawn = generation.sample(
-                model,
-                tokenizer,
-                [request.args[0] for request in requests],
-                max_new_tokens=kwargs["max_gen_toks"],
-                temperature=kwargs["temperature"] if kwargs["do_sample"] else 0.0,
-                batch_size=batch_size,
-                seed=seed,
-            )
-            return [s.text + END * s.finished for s in self.drawn]
-
-        def apply_chat_template(self, messages: Any, add_generation_prompt: bool = True):
-            return chat.render(tokenizer, messages, prompt=add_generation_prompt)
-
-        def chat_template(self, chat_template: Any = False) -> str:
-            return tokenizer.chat_template
-
-        def loglikelihood(self, requests: list[Any]) -> list:
-            raise NotImplementedError("these tasks only generate")
-
-        loglikelihood_rolling = loglikelihood
-
-    return ChatLM()
 
 
 def evaluate(
@@ -89,16 +53,16 @@ def evaluate(
     Returns:
         One record per question and decoding: id, band, decoding, accuracy, truncated,
         well_formed (means over the samples), tokens (mean response length, end token
-        included) and texts.
+        included), texts, and prompt and gold, which `without_prompts` leaves out.
     """
     import lm_eval
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     manager = TaskManager(include_path=str(TASKS), include_defaults=False)
-    lm = chat_lm(model, tokenizer, batch_size, seed)
     records = []
     for decoding in decodings:
+        lm = chat_lm(model, tokenizer, batch_size, seed)
         repeats = samples if decoding == "sampled" else 1
         with tempfile.TemporaryDirectory() as folder:
             task = Path(folder) / "task.yaml"
@@ -119,8 +83,7 @@ def evaluate(
                 fewshot_random_seed=seed,
             )
         for found in result["samples"][f"think_{decoding}"]:
-            first = found["doc_id"] * repeats
-            drawn = lm.drawn[first : first + repeats]
+            drawn = lm.drawn[f"think_{decoding}", found["doc_id"]]
             records.append(
                 {
                     "id": found["doc"]["id"],
@@ -129,9 +92,32 @@ def evaluate(
                     **{m: found[m] for m in ("accuracy", "truncated", "well_formed")},
                     "tokens": sum(s.tokens for s in drawn) / repeats,
                     "texts": [s.text for s in drawn],
+                    "prompt": found["arguments"][0][0],
+                    "gold": found["doc"]["answer"],
                 }
             )
     return records
+
+
+def raw_samples(records: Sequence[Record], number: int = 5) -> list[Record]:
+    """The same few questions of every band and decoding for each model, with what it said.
+
+    Returns:
+        Rows with id, band, decoding, prompt (all the model read), reply, gold, accuracy.
+    """
+    rows = []
+    for group in _by_group(records).values():
+        ordered = sorted(group, key=lambda r: r["id"])
+        few = min(number, len(ordered))
+        for record in (ordered[i * len(ordered) // few] for i in range(few)):
+            kept = {k: record[k] for k in ("id", "band", "decoding", "prompt", "gold", "accuracy")}
+            rows.append(kept | {"reply": record["texts"][0]})
+    return rows
+
+
+def without_prompts(records: Sequence[Record]) -> list[Record]:
+    """Records as they are kept: what is in the questions' file is left out."""
+    return [{k: v for k, v in r.items() if k not in ("prompt", "gold")} for r in records]
 
 
 def count_right(
@@ -217,15 +203,21 @@ def _by_group(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
 
 
 def ladder_rows(records: Sequence[Record], stage: str, seed: int) -> list[Record]:
-    """One row of the ladder per band and decoding, with 95 % intervals."""
+    """One row of the ladder per band and decoding, with 95 % intervals.
+
+    Where nothing is written (decoding "likelihood"), truncated, well_formed and tokens
+    are None.
+    """
     rows = []
     for (band, decoding), group in _by_group(records).items():
         samples = max(len(r["texts"]) for r in group)
         mean, low, high = stats.mean_interval([r["accuracy"] for r in group], samples)
         row = {"stage": stage, "seed": seed, "band": band, "decoding": decoding}
         row |= {"accuracy": mean, "low": low, "high": high, "n": len(group)}
+        row["standard_error"] = stats.standard_error([r["accuracy"] for r in group])
         for name in ("truncated", "well_formed", "tokens"):
-            row[name] = sum(r[name] for r in group) / len(group)
+            written = [r[name] for r in group if r[name] is not None]  # None: only chosen
+            row[name] = sum(written) / len(written) if written else None
         rows.append(row)
     return rows
 

@@ -44,6 +44,7 @@ def sample(
     *,
     max_new_tokens: int,
     temperature: float = 1.0,
+    top_p: float = 1.0,
     batch_size: int | None = None,
     seed: int | None = None,
 ) -> list[Sample]:
@@ -52,8 +53,9 @@ def sample(
     Args:
         prompts: rendered text (see `chat.render`), not messages.
         max_new_tokens: token budget of a completion.
-        temperature: 0 means greedy; otherwise plain sampling from the whole
-            distribution (no top-k, no top-p).
+        temperature: 0 means greedy; otherwise plain sampling (no top-k).
+        top_p: sample from the likeliest tokens that together have this probability; 1
+            samples from the whole distribution. (Holtzman et al. 2020.)
         batch_size: completions computed at once; by default `usual_batch`.
         seed: if given, seeds torch before sampling (greedy does not draw).
 
@@ -73,6 +75,7 @@ def sample(
         pad=tokenizer.pad_token_id,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
+        top_p=top_p,
         batch_size=batch_size,
     )
     samples = []
@@ -91,6 +94,7 @@ def complete(
     pad: int,
     max_new_tokens: int,
     temperature: float = 1.0,
+    top_p: float = 1.0,
     batch_size: int | None = None,
 ) -> list[Tokens]:
     """Token ids of one completion per prompt, each up to and including ``end``.
@@ -113,9 +117,8 @@ def complete(
     with evaluating(model):
         for first in range(0, len(order), batch_size):
             batch = order[first : first + batch_size]
-            drawn = _complete_batch(
-                model, [prompts[i] for i in batch], end, pad, max_new_tokens, temperature
-            )
+            read = [prompts[i] for i in batch]
+            drawn = _complete_batch(model, read, end, pad, max_new_tokens, temperature, top_p)
             for i, ids in zip(batch, drawn, strict=True):
                 completions[i] = ids
     return completions
@@ -180,6 +183,7 @@ def _complete_batch(
     pad: int,
     budget: int,
     temperature: float,
+    top_p: float,
 ) -> list[Tokens]:
     import torch
 
@@ -207,7 +211,7 @@ def _complete_batch(
     written = torch.full((len(prompts), budget), end, device=model.device)
     done = torch.zeros_like(live, dtype=torch.bool)
     for step in range(budget):
-        token = _draw(logits, temperature)
+        token = _draw(logits, temperature, top_p)
         token[done] = end
         written[live, step] = token
         done |= token == end
@@ -239,14 +243,19 @@ def _next_logits(
     return output.logits[:, -1].float()
 
 
-def _draw(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+def _draw(logits: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
     import torch
 
     if temperature == 0:
         return logits.argmax(-1)
+    scores = logits / temperature
+    if top_p < 1:
+        from transformers import TopPLogitsWarper
+
+        scores = TopPLogitsWarper(top_p)(None, scores)
     # inverse transform sampling: torch.multinomial draws one random number per token of
     # the vocabulary. The share lies in (0, 1], so an impossible token is never chosen.
-    reached = (logits / temperature).softmax(-1).cumsum(-1)
+    reached = scores.softmax(-1).cumsum(-1)
     share = 1 - torch.rand(len(reached), 1, device=reached.device)
     return torch.searchsorted(reached, share * reached[:, -1:])[:, 0]
 

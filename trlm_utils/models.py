@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+ADAPTER = "adapter_config.json"  # what a folder of adapters holds instead of config.json
 PAD, START, END, TEXT_END = "<|pad|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 SPECIAL_TOKENS = (PAD, START, END, TEXT_END)
 THINK_TOKENS = ("<think>", "</think>")
@@ -310,7 +311,8 @@ def check_model_folder(folder: Path) -> None:
     """
     from safetensors import SafetensorError, safe_open
 
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+    settings = ADAPTER if (folder / ADAPTER).exists() else "config.json"
+    for name in (settings, "tokenizer.json", "tokenizer_config.json"):
         try:
             json.loads((folder / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -331,6 +333,9 @@ def check_model_folder(folder: Path) -> None:
 def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load model (fp32) and tokenizer from a folder that the course wrote.
 
+    A checkpoint kept of a run with adapters holds those alone; they are added into the
+    model that they were trained on, which lies in the same run.
+
     Raises:
         ModelFolderError: when the folder is incomplete.
     """
@@ -339,8 +344,20 @@ def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
     check_model_folder(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    if (folder / ADAPTER).exists():
+        from peft import PeftModel
+
+        base, _ = load_model(_trained_on(folder))
+        return merge_lora(PeftModel.from_pretrained(base, folder)), tokenizer
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return model, tokenizer
+
+
+def _trained_on(folder: Path) -> Path:
+    """The model that adapters in ``<run>/<stage>/step_<n>/model`` belong to."""
+    named = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    # by its stage, not by its path: a run folder may have been moved
+    return folder.parents[2].joinpath(*Path(named).parts[-2:])
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -227,10 +227,11 @@ def results_table(report: dict[str, Any]) -> str:
 
 def _longer_line(report: dict[str, Any]) -> list[str]:
     """What DPO and GRPO together did on problems longer than stage 2 is made of."""
+    wanted = ("03_sft_stage2", report["ladder"][-1]["stage"], "longer", "greedy")
     rows = [
         row
-        for row in report["spans"]
-        if (row["from"], row["band"], row["decoding"]) == ("03_sft_stage2", "longer", "greedy")
+        for row in report["pairs"]
+        if (row["from"], row["to"], row["band"], row["decoding"]) == wanted
     ]
     return [
         f"\nOn `longer` (5 and 6 steps), greedy, {row['from']} to {row['to']}: {_rise(row)} points."

@@ -16,6 +16,7 @@ from trlm_utils import stats
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DECODING_STYLE = {"greedy": (COLOURS[0], "o", "-"), "sampled": (COLOURS[1], "s", "--")}
+DECODING_STYLE["likelihood"] = (COLOURS[2], "^", ":")  # options are chosen, nothing is written
 STYLE = {
     "font.size": 13,
     "axes.titlesize": 14,
@@ -107,8 +108,11 @@ def _panels(number: int, width: float = 3.9, **settings: Any) -> tuple[Any, list
 
 
 def _legend(figure: Any, axes: Sequence[Any]) -> None:
-    """The first panel's legend: in the empty place of a grid, else above the panels."""
-    handles, labels = axes[0].get_legend_handles_labels()
+    """One legend for all panels: in the empty place of a grid, else above the panels."""
+    found: dict[str, Any] = {}
+    for axis in axes:
+        found |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    handles, labels = list(found.values()), list(found)
     empty = [axis for axis in figure.axes if axis not in axes]
     if empty:
         empty[0].legend(handles, labels, frameon=False, loc="center")

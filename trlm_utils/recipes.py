@@ -38,7 +38,7 @@ from typing import Any
 
 import yaml
 
-from trlm_utils import chat, data, mixture, rewards, training, world
+from trlm_utils import chat, data, mixture, rewards, suites, training, world
 from trlm_utils.optimizers import OPTIMIZERS
 from trlm_utils.stage import PROJECT_ROOT, StageError, shown
 
@@ -265,6 +265,8 @@ def check_values(name: str, values: dict[str, Any], where: str) -> None:
                 raise ValueError("SOURCE is mixture, and MIXTURE describes none")
             for data_set, spec in values["MIXTURE"].items():
                 mixture.validate(data_set, spec, values["HUB_MIRROR"], values["DATA_DIR"])
+        if "SUITES" in values:
+            suites.check(values["SUITES"], values["TASKS"])
         if values.get("OPTIMIZER") == "muon" and values.get("LORA_RANK"):
             raise ValueError("LORA_RANK needs OPTIMIZER adamw: Muon is for whole matrices")
         if values.get("SOURCE") == "gsm8k":
@@ -359,12 +361,14 @@ def load_plan(
             own = list(dict.fromkeys([_first_model(stages), *own]))
         stages.append(_plan_stage(entry, stages, given, wiring, own))
     _check_prompts(stages)
+    needs_hub = bool(content["scales"][scale].get("needs_hub", False))
+    _check_suites(stages, needs_hub)
     return Plan(
         recipe,
         scale,
         seed,
         str(content.get("about", "")),
-        bool(content["scales"][scale].get("needs_hub", False)),
+        needs_hub,
         tuple(stages),
         groups,
         dollars,
@@ -422,8 +426,9 @@ def _plan_stage(
         if key not in known:
             raise RecipeError(f"{where}: no parameter {key!r}{_nearest(key, known)}")
         values[key] = checked_value(key, value, known[key], where)
-    if values.get("DATA_DIR"):  # a path means the same from every folder
-        values["DATA_DIR"] = str(Path(values["DATA_DIR"]).expanduser().resolve())
+    for key in ("DATA_DIR", "SUITE_DIR"):  # a path means the same from every folder
+        if values.get(key):
+            values[key] = str(Path(values[key]).expanduser().resolve())
     values |= wiring | {"STAGE": name}
     check_values(name, values, f"stage {name}")
     reads = _reads(values, before, name)
@@ -463,13 +468,45 @@ def _reads(values: dict[str, Any], before: Sequence[StagePlan], name: str) -> tu
     for key, stage in wanted.items():
         if stage == "" and key in MAY_BE_EMPTY:
             continue
-        if stage not in stages:
+        if stage_of(stage) not in stages:
             raise RecipeError(
                 f"stage {name}: {key} is {stage!r}, which is no earlier stage"
                 f"{_nearest(stage, stages)}"
             )
-    found = {stage for stage in wanted.values() if stage}
+        if stage != stage_of(stage):
+            _check_step(stage, before[stages.index(stage_of(stage))], f"stage {name}: {key}")
+    found = {stage_of(stage) for stage in wanted.values()}
     return tuple(stage for stage in stages if stage in found)
+
+
+def stage_of(model: str) -> str:
+    """The stage that a model comes from: of ``grpo/step_50``, a checkpoint kept, ``grpo``."""
+    return model.partition("/")[0]
+
+
+def _check_suites(stages: Sequence[StagePlan], needs_hub: bool) -> None:
+    """Raises RecipeError where a suite would be fetched by a recipe that works offline."""
+    for plan in stages:
+        asked = [name for name in plan.parameters.get("SUITES", ()) if name != "nano"]
+        if asked and not needs_hub and not plan.parameters["SUITE_DIR"]:
+            raise RecipeError(
+                f"stage {plan.stage}: suite {asked[0]} needs its files, and SUITE_DIR is not set: "
+                f"add --set {plan.stage}.SUITE_DIR=FOLDER"
+            )
+
+
+def _check_step(model: str, stage: StagePlan, where: str) -> None:
+    """Raises RecipeError for a checkpoint that its stage does not keep."""
+    values = stage.parameters
+    steps = range(
+        values.get("SAVE_STEPS", 1), values.get("MAX_STEPS", 0) + 1, values.get("SAVE_STEPS", 1)
+    )
+    kept = [f"{stage.stage}/step_{step}" for step in steps if values.get("KEEP_CHECKPOINTS")]
+    if model not in kept:
+        raise RecipeError(
+            f"{where} is {model!r}, but stage {stage.stage} keeps no such checkpoint "
+            "(KEEP_CHECKPOINTS, SAVE_STEPS, MAX_STEPS)"
+        )
 
 
 def _check_prompts(stages: Sequence[StagePlan]) -> None:
@@ -537,7 +574,7 @@ def _check_groups(groups: Any, stages: Sequence[str], path: Path) -> None:
         if not isinstance(title, str) or not isinstance(arms, dict) or len(arms) < 2:
             raise RecipeError(f"{shown(path)}: group {title!r} is no table of arms")
         for stage in arms.values():
-            if stage not in stages:
+            if stage_of(str(stage)) not in stages:
                 raise RecipeError(
                     f"{shown(path)}: group {title!r} names {stage!r}{_nearest(stage, stages)}"
                 )

@@ -7,6 +7,7 @@ that a stage did not measure, except that differences are pooled over seeds.
 from __future__ import annotations
 
 import html
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from trlm_utils.stage import (
 )
 
 NEAR_ZERO = 0.05
-EXTRAS = ("by_steps", "styles", "pass_at_k")  # further tables of the evaluation
+EXTRAS = ("by_steps", "styles", "pass_at_k", "published")  # further tables of the evaluation
 Records = dict[str, list[list[dict[str, Any]]]]  # stage -> its records, a list per seed
 SPEEDS = ("training_tokens_per_second", "rollout_tokens_per_second")
 
@@ -83,7 +84,7 @@ def collect(plan: Any, base: Path, arms: Any = None) -> dict[str, Any]:
         "stages": stages,
         "ladder": ladder,
         "comparisons": pooled(comparisons, records) if len(places) > 1 else comparisons,
-        "spans": differences([(stage, evaluated[-1]) for stage in evaluated[:-1]], records),
+        "pairs": differences(list(itertools.combinations(evaluated, 2)), records),
         **extras,
         "notes": list(dict.fromkeys(notes)),
     }
@@ -134,10 +135,17 @@ def side_by_side(
         name: totals([s for s in stages if s["stage"] == name], dollars_per_hour)
         for name in {stage["stage"] for stage in stages}
     }
+    steps = {stage["stage"]: stage["metrics"].get("steps") for stage in stages}
     rows = []
     for row in arms.to_dict("records"):
         kept = {k: (None if v != v else v) for k, v in row.items()}  # NaN is no JSON
-        cost = {f"training_{name}": v for name, v in taken.get(row["stage"], {}).items()}
+        stage, _, step = row["stage"].partition("/step_")
+        cost = {f"training_{name}": v for name, v in taken.get(stage, {}).items()}
+        if step and steps.get(stage):  # a checkpoint took its share of the stage
+            part = int(step) / steps[stage]
+            cost |= {
+                f"training_{n}": part * taken[stage][n] for n in ("minutes", "tokens", "dollars")
+            }
         rows.append(kept | cost)
     return rows
 
@@ -277,7 +285,7 @@ def ladder_table(content: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         key = (row["band"], row["decoding"])
         columns[key] = None
         text = f"{percent(row['accuracy'])} {interval(row)}"
-        if row["truncated"] >= 0.005:
+        if (row["truncated"] or 0) >= 0.005:  # None where nothing was written
             text += f" t{100 * row['truncated']:.0f}"
         cells[row["stage"], row["seed"]][key] = text
     head = ["stage", "seed", *(f"{band} {decoding}" for band, decoding in columns)]
@@ -336,15 +344,18 @@ def _tables(content: dict[str, Any]) -> list[tuple[str, list[str], list[list[str
         [
             *(str(row[name]) for name in ("stage", "seed", "band", "decoding", "n")),
             percent(row["accuracy"]),
+            percent(row["standard_error"]) if "standard_error" in row else "",
             f"{row['tokens']:.0f}",
             percent(row["truncated"]),
             percent(row["well_formed"]),
         ]
         for row in content["ladder"]
+        if row["truncated"] is not None
     ]
     return [
         *arms_tables(content),
         ("Ladder: accuracy in % [95 % interval], t = % truncated", head, body),
+        *published_table(content),
         (
             "Stages",
             [
@@ -369,6 +380,7 @@ def _tables(content: dict[str, Any]) -> list[tuple[str, list[str], list[list[str
                 "decoding",
                 "questions",
                 "right",
+                "standard error",
                 "tokens",
                 "truncated",
                 "well-formed",
@@ -377,6 +389,35 @@ def _tables(content: dict[str, Any]) -> list[tuple[str, list[str], list[list[str
         ),
         ("Environment", ["what", "version"], environment),
     ]
+
+
+def published_table(content: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """What the originals published beside what was measured here, each with its harness."""
+    published: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in content["published"]:
+        published.setdefault(row["model"], {})[row["band"]] = row
+    if not published:
+        return []
+    bands = list(dict.fromkeys(row["band"] for row in content["published"]))
+    body = []
+    for row in content["ladder"]:
+        name = f"{row['stage']}, seed {row['seed']}"
+        if row["band"] in bands and name not in [cells[0] for cells in body]:
+            body.append([name, *_measured(content, row, bands), "this run (lm-eval)"])
+    for model, found in published.items():
+        scores = [percent(found[b]["score"]) if b in found else "" for b in bands]
+        body.append([model, *scores, next(iter(found.values()))["harness"]])
+    title = "Measured here and published: % [95 % interval]; harnesses differ, and so do scores"
+    return [(title, ["model", *bands, "harness"], body)]
+
+
+def _measured(content: dict[str, Any], of: dict[str, Any], bands: Sequence[str]) -> list[str]:
+    own = {
+        row["band"]: f"{percent(row['accuracy'])} {interval(row)}"
+        for row in content["ladder"]
+        if (row["stage"], row["seed"]) == (of["stage"], of["seed"])
+    }
+    return [own.get(band, "") for band in bands]
 
 
 def arms_tables(content: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -410,7 +451,7 @@ def _arm_cells(row: dict[str, Any] | None) -> list[str]:
 
 def _cost_cells(row: dict[str, Any]) -> list[str]:
     return [
-        f"{row['tokens']:.0f}",
+        "" if row["tokens"] is None else f"{row['tokens']:.0f}",
         f"{row.get('training_minutes', 0):.1f}",
         f"{row.get('training_tokens', 0):,.0f}",
         f"{row.get('training_trainable_parameters', 0):,}",
@@ -479,9 +520,11 @@ def as_html(content: dict[str, Any]) -> str:
 
 def _lists(content: dict[str, Any]) -> dict[str, list[str]]:
     """Title -> lines of what the report says in sentences."""
+    last = content["ladder"][-1]["stage"] if content["ladder"] else ""
+    to_last = [row for row in content["pairs"] if row["to"] == last]
     lists = {
         "From stage to stage (paired, 95 % interval)": list(map(verdict, content["comparisons"])),
-        "To the last stage (paired, 95 % interval)": list(map(verdict, content["spans"])),
+        "To the last stage (paired, 95 % interval)": list(map(verdict, to_last)),
         "Differences from the original": content["deviations"],
         "Notes": content["notes"],
     }

@@ -55,10 +55,22 @@ def mean_interval(scores: Sequence[float], samples: int = 1) -> tuple[float, flo
     mean = sum(scores) / n
     effective = float(n)
     if n > 1:
-        variance = sum((s - mean) ** 2 for s in scores) / (n - 1) / n
+        variance = standard_error(scores) ** 2
         if variance > 1e-12:
             effective = min(max(mean * (1 - mean) / variance, 1.0), n * samples)
     return (mean, *wilson(mean, effective))
+
+
+def standard_error(scores: Sequence[float]) -> float:
+    """Standard error of the mean of per-question scores; 0 for a single one.
+
+    What lm-eval prints. `mean_interval` says more: it has a width where all scores agree.
+    """
+    n = len(scores)
+    if n < 2:
+        return 0.0
+    mean = sum(scores) / n
+    return math.sqrt(sum((s - mean) ** 2 for s in scores) / (n - 1) / n)
 
 
 def paired_difference(

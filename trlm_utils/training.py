@@ -246,6 +246,22 @@ def held_out_accuracy(
     return HeldOutAccuracy()
 
 
+def kept_checkpoints(folder: Path, tokenizer: Any) -> Any:
+    """A callback that keeps the model of every checkpoint in ``<folder>/step_<n>/model``.
+
+    Of a model with adapters the adapters alone are kept; `models.load_model` adds them.
+    """
+    from transformers import TrainerCallback
+
+    from trlm_utils import models
+
+    class KeptCheckpoints(TrainerCallback):
+        def on_save(self, args, state, control, model=None, **kwargs):  # noqa: ANN001
+            models.save_model(model, tokenizer, folder / f"step_{state.global_step}" / "model")
+
+    return KeptCheckpoints()
+
+
 def quiet(trainer: Any, names: Sequence[str], every: int = 1) -> Any:
     """Replace the trainer's printing and tables by `step_line`; returns the trainer."""
     from transformers import PrinterCallback, ProgressCallback

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,17 @@ STAND_INS: dict[str, Any] = {
     "BASE_MODEL": "",  # two layers with random weights, of the real architecture
     "HIDDEN_SIZE": 32,
     "BASE_PROBLEMS": 0,
-    "MAX_POSITIONS": 4096,
+    "MAX_POSITIONS": 8192,
     "HUB_MIRROR": str(MIRROR),
+    "SUITE_DIR": str(MIRROR),
+    "SUITE_QUESTIONS": 2,
     "MAX_STEPS": 1,
+    "SAVE_STEPS": 1,
     "BATCH_SIZE": 2,
     "ACCUMULATION": 1,
     "EVAL_PER_BAND": 2,
     "SAMPLES": 1,
+    "EVAL_BATCH": 4,
     "MAX_NEW_TOKENS": 8,
     "LOOK_EVERY": 1,
     "PROMPTS_PER_STEP": 2,
@@ -53,7 +58,15 @@ def substitutions(plan: recipes.Plan) -> list[str]:
         for name, value in STAND_INS.items():
             if name in stage.parameters and stage.parameters[name] != value:
                 texts.append(f"{stage.stage}.{name}={json.dumps(value)}")
+        if "EVALUATE" in stage.parameters:
+            texts.append(f"{stage.stage}.EVALUATE={json.dumps(_few(stage.parameters['EVALUATE']))}")
     return texts
+
+
+def _few(models: Sequence[str]) -> list[str]:
+    """The first and last model, and a checkpoint; of one step one is kept."""
+    steps = [re.sub(r"/step_\d+$", "/step_1", name) for name in models if "/step_" in name]
+    return list(dict.fromkeys([models[0], *steps[:1], models[-1]]))
 
 
 def run(recipe: str, scale: str, overrides: Sequence[str] = ()) -> int:
@@ -71,7 +84,7 @@ def run(recipe: str, scale: str, overrides: Sequence[str] = ()) -> int:
     full = recipes.load_plan(recipe, scale, 0, [*overrides, *files], str(folder))
     changed = [*files, *substitutions(full)]
     small = recipes.load_plan(recipe, scale, 0, [*overrides, *changed], str(folder))
-    offline = dataclasses.replace(small, needs_hub=False)
+    offline = dataclasses.replace(small, needs_hub=False, groups={})  # no result to compare
     with pipeline.locked(folder):
         pipeline.run_plan(offline, folder)
     write_text(folder / "verified.md", as_markdown(full, changed, folder))

@@ -1,0 +1,37 @@
+"""Questions of published benchmarks in the course's columns: question and answer."""
+
+import hashlib
+from typing import Any
+
+from trlm_utils import answers
+
+LETTERS = "ABCD"
+WRONG = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
+
+
+def mathematics(docs: Any) -> Any:
+    """Problems with an answer, or with one boxed at the end of a solution."""
+    return docs.map(_problem, remove_columns=docs.column_names)
+
+
+def _problem(doc: dict[str, Any]) -> dict[str, str]:
+    answer = doc["answer"] if "answer" in doc else answers.last_boxed(doc["solution"])
+    return {"question": doc["problem"], "answer": str(answer)}
+
+
+def four_options(docs: Any) -> Any:
+    """GPQA's questions with lettered options.
+
+    The right one's place comes from a hash of the question, so that it is the same for
+    every model, whatever the seed.
+    """
+    return docs.map(_lettered, remove_columns=docs.column_names)
+
+
+def _lettered(doc: dict[str, Any]) -> dict[str, str]:
+    options = [doc[name].strip() for name in WRONG]
+    place = hashlib.sha256(doc["Question"].encode()).digest()[0] % 4
+    options.insert(place, doc["Correct Answer"].strip())
+    lines = [f"{letter}) {option}" for letter, option in zip(LETTERS, options, strict=True)]
+    ask = "Which option is right? State its letter as the answer."
+    return {"question": "\n".join([doc["Question"].strip(), *lines, ask]), "answer": LETTERS[place]}
