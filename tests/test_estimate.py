@@ -29,6 +29,17 @@ def test_adapters_are_counted_as_peft_counts_them():
     assert estimate._trainable(name, 7, 0) == 7
 
 
+def test_what_is_written_to_benchmarks_by_hand():
+    plan = recipes.load_plan("tina", "full", overrides=["07_evaluation.TASKS=[math_500, minerva]"])
+    cost = estimate.of_plan(plan, estimate.GPUS["L40S"])[-1]
+    models = len(plan.stages[-1].parameters["EVALUATE"])
+    # 772 questions, 4 replies each, half of 8,192 tokens
+    assert cost.sampled == pytest.approx(models * 772 * 4 * 8192 * 0.5)
+    # 64 at once read 2 bytes a parameter at half of 864 GB/s for every token
+    seconds = cost.sampled / 64 * 2 * 1_777_088_000 / (864e9 * 0.5)
+    assert cost.hours == pytest.approx(seconds / 3600)
+
+
 def test_the_text_names_downloads_and_what_does_not_fit(trlm):
     text = estimate.text(trlm, "A100")
     assert "HuggingFaceTB/SmolLM2-135M-Instruct: 0.3 GB" in text

@@ -1,5 +1,7 @@
 """Recipes: every bad request gets one line, before anything is started."""
 
+import json
+
 import pytest
 import yaml
 
@@ -164,20 +166,19 @@ def test_gsm8k_without_its_files_says_so(tmp_path):
 
 
 def test_tiny_r1_on_files_needs_both_folders(tmp_path):
+    row = json.dumps({"question": "1 + 1?", "answer": "#### 2", "solution": "2"}) + "\n"
     for name in ("train", "test", "model_solutions"):
-        (tmp_path / f"{name}.jsonl").write_text("")
+        (tmp_path / f"{name}.jsonl").write_text(row)
     given = [f"01_data_curation.DATA_DIR={tmp_path}"]
     with pytest.raises(RecipeError, match="add --set 07_evaluation.SUITE_DIR=FOLDER"):
         recipes.load_plan("tiny-r1", "files", overrides=given)
     given.append(f"07_evaluation.SUITE_DIR={tmp_path}")
     asks = recipes.load_plan("tiny-r1", "files", overrides=given).stages[-1].parameters
-    assert asks["TASKS"] == ["gsm8k", "math_500"] and not asks["RUN_DIR"]
+    assert (asks["SUITES"], asks["TASKS"]) == (["nano", "trlm", "tina"], ["gsm8k", "math_500"])
 
 
 def test_parameters_cell_of_another_form_is_refused(tmp_path, monkeypatch):
     cell = {"cell_type": "code", "source": "STAGE: str = 'x'\nN: int = len('abc')\n"}
-    import json
-
     (tmp_path / "nb.ipynb").write_text(json.dumps({"cells": [cell]}))
     with pytest.raises(RecipeError, match="line 2: not of the form"):
         recipes.read_parameters(tmp_path / "nb.ipynb")

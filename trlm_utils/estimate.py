@@ -45,7 +45,9 @@ ASSUMPTIONS = (
     "weights and gradients in fp32, AdamW's two states for what is trained; activations "
     "34 bytes a token, layer and unit of width, or 2 when computed again (Korthikanti et "
     "al. 2022)",
-    "no data loading, no evaluation, no waiting; nothing here was measured",
+    "of the evaluation what is written to published benchmarks, EVAL_BATCH at once; not the "
+    "choice among options, nor the course's own questions",
+    "no data loading, no waiting; nothing here was measured",
 )
 
 
@@ -62,7 +64,7 @@ class Cost:
 
 
 def of_plan(plan: Plan, gpu: Gpu) -> list[Cost]:
-    """The cost of every training stage.
+    """The cost of every stage that trains, and of asking published benchmarks.
 
     Raises:
         RecipeError: when the recipe names no architecture to count.
@@ -71,7 +73,12 @@ def of_plan(plan: Plan, gpu: Gpu) -> list[Cost]:
     if not name:
         raise RecipeError(f"{plan.recipe} ({plan.scale}) names no ARCHITECTURE in its first stage")
     rows = _rows(plan)
-    return [of_stage(stage, name, rows, gpu) for stage in plan.stages if _steps(stage, rows)]
+    costs = [of_stage(stage, name, rows, gpu) for stage in plan.stages if _steps(stage, rows)]
+    return costs + [
+        of_evaluation(stage, name, gpu)
+        for stage in plan.stages
+        if set(stage.parameters.get("SUITES", ())) - {"nano"}
+    ]
 
 
 def of_stage(stage: StagePlan, architecture: str, rows: dict[str, float], gpu: Gpu) -> Cost:
@@ -105,6 +112,25 @@ def of_stage(stage: StagePlan, architecture: str, rows: dict[str, float], gpu: G
     held = 4 * size + 12 * learned + (4 * size if reference else 0)
     held += batch * longest * width * layers * (2 if again else 34)
     return Cost(stage.stage, trained, sampled, held / 1e9, hours, hours * gpu.dollars)
+
+
+def of_evaluation(stage: StagePlan, architecture: str, gpu: Gpu) -> Cost:
+    """The cost of what all models write to the suites' questions (see `ASSUMPTIONS`)."""
+    values, config = stage.parameters, models.architecture(architecture)
+    size = _parameters(architecture)
+    replies = sum(
+        suites.load(name).replies(values["TASKS"], values["SAMPLES"])
+        for name in values["SUITES"]
+        if name != "nano"
+    )
+    sampled = len(values["EVALUATE"]) * replies * values["MAX_NEW_TOKENS"] * FULL
+    together = min(TOGETHER, values["EVAL_BATCH"])
+    hours = sampled / together * 2 * size / (gpu.bandwidth * DRAWN) / 3600
+    # keys and values in fp32, of every layer and token
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    kept = 2 * 4 * config.num_hidden_layers * config.num_key_value_heads * head
+    held = 4 * size + values["EVAL_BATCH"] * values["MAX_NEW_TOKENS"] * kept
+    return Cost(stage.stage, 0.0, sampled, held / 1e9, hours, hours * gpu.dollars)
 
 
 def _rows(plan: Plan) -> dict[str, float]:
@@ -159,7 +185,7 @@ def downloads(plan: Plan) -> list[str]:
         for name in values.get("SUITES", ()):
             if name != "nano" and not values["SUITE_DIR"]:
                 lines.append(f"suite {name}: {', '.join(suites.load(name).hub)}")
-    return lines
+    return list(dict.fromkeys(lines))
 
 
 def text(plan: Plan, name: str) -> str:

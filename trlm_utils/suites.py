@@ -35,7 +35,8 @@ class Suite:
     """A suite as its file has it.
 
     Attributes:
-        tasks: benchmark -> lm-eval's task or group, and the metric and filter to read.
+        tasks: benchmark -> lm-eval's task or group, the metric and filter to read, how many
+            questions it has, and whether replies are written (or options chosen).
         hub: the data sets that it needs.
         lm_eval: folders of lm-eval's own tasks; empty for a suite of the course's tasks.
         sampling: how replies are drawn; empty means as each task says, once.
@@ -49,6 +50,14 @@ class Suite:
     lm_eval: list[str] = field(default_factory=list)
     sampling: dict[str, Any] = field(default_factory=dict)
     published: list[dict[str, Any]] = field(default_factory=list)
+
+    def replies(self, tasks: Sequence[str], samples: int) -> int:
+        """How many replies one model writes to all of the questions."""
+        return sum(
+            spec["questions"] * (samples if self.sampling else 1)
+            for band, spec in self.tasks.items()
+            if spec.get("written", True) and (not tasks or band in tasks)
+        )
 
 
 def names() -> list[str]:
