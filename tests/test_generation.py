@@ -94,12 +94,25 @@ def test_a_repeated_prompt_is_read_once_and_completed_every_time(model, tokenize
     assert len(drawn) == 9
 
 
+def test_memory_for_keys_grows_and_keeps_what_was_written():
+    """Two tokens of one head of size one at first, then one token at a time."""
+    layer = generation._in_place_layer()()
+    keys = torch.arange(40.0).view(2, 1, 20, 1)
+    seen, _ = layer.update(keys[:, :, :2], -keys[:, :, :2])
+    for i in range(2, 20):
+        seen, values = layer.update(keys[:, :, i : i + 1], -keys[:, :, i : i + 1])
+    assert torch.equal(seen, keys) and torch.equal(values, -keys)
+    layer.batch_select_indices(torch.tensor([1]))
+    assert torch.equal(layer.keys, keys[1:]) and torch.equal(layer.values, -keys[1:])
+    assert 20 <= layer.room <= 20 + generation.GROWTH
+
+
 def test_other_kinds_of_attention_get_the_librarys_own_cache():
-    """A sliding window forgets keys, so memory set aside for all of them is no use."""
+    """A sliding window forgets keys, so memory set aside for more of them is no use."""
     from transformers import MistralConfig
 
     config = MistralConfig(sliding_window=8, num_hidden_layers=2)
-    assert type(generation._cache(config, 16)).__name__ == "DynamicCache"
+    assert type(generation._cache(config)).__name__ == "DynamicCache"
 
 
 def test_same_seed_same_samples(model, tokenizer):

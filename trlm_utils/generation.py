@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     Tokens = list[int]
 
+GROWTH = 8  # tokens that memory for keys and values is set aside for at once
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -195,7 +197,7 @@ def _complete_batch(
     for row, key in enumerate(places):
         mask[row, : width - len(key)] = 0
     ids, mask = ids.to(model.device), mask.to(model.device)
-    cache = _cache(model.config, width + budget)
+    cache = _cache(model.config)
     position = (mask[:, :width].cumsum(1) - 1).clamp(min=0)
     logits = _next_logits(model, ids, mask[:, :width], position, cache)
     if _reads_everything(model.config):
@@ -260,14 +262,14 @@ def _draw(logits: torch.Tensor, temperature: float, top_p: float) -> torch.Tenso
     return torch.searchsorted(reached, share * reached[:, -1:])[:, 0]
 
 
-def _cache(config: Any, room: int) -> Any:
+def _cache(config: Any) -> Any:
     """A cache that writes in place; transformers' own where layers are of other kinds."""
     from transformers.cache_utils import Cache, DynamicCache
 
     if not _reads_everything(config):
         return DynamicCache(config=config)
     layer = _in_place_layer()
-    return Cache(layers=[layer(room) for _ in range(config.num_hidden_layers)])
+    return Cache(layers=[layer() for _ in range(config.num_hidden_layers)])
 
 
 def _reads_everything(config: Any) -> bool:
@@ -282,34 +284,39 @@ def _in_place_layer() -> type:
     class InPlaceLayer(DynamicLayer):
         """Keys and values of one layer, ``[batch, heads, room, head size]``.
 
-        `DynamicLayer` makes a longer copy of all of them for every token. Here memory
-        for the whole completion is set aside once; ``keys`` and ``values`` are views
-        of its filled part.
+        `DynamicLayer` makes a longer copy of all of them for every token. Here memory is
+        set aside for some tokens more; ``keys`` and ``values`` are views of its filled
+        part. Not for all tokens at once: attention reads twice as fast what lies close
+        together.
         """
 
-        def __init__(self, room: int):
+        def __init__(self) -> None:
             super().__init__()
-            self.room, self.filled = room, 0
+            self.room = self.filled = 0
 
         def update(self, key_states, value_states, *args, **kwargs):  # noqa: ANN001, ANN202
             if not self.is_initialized:
                 self.lazy_initialization(key_states, value_states)
-                batch, heads, _, size = key_states.shape
-                self.stores = [key_states.new_empty(batch, heads, self.room, size) for _ in "kv"]
+                self.stores = [key_states[:, :, :0], value_states[:, :, :0]]
             start, self.filled = self.filled, self.filled + key_states.shape[-2]
+            if self.filled > self.room:
+                self.room = self.filled + GROWTH
+                self.stores = [self._moved(store, start) for store in self.stores]
             for store, new in zip(self.stores, (key_states, value_states), strict=True):
                 store[:, :, start : self.filled] = new
             self._show()
             return self.keys, self.values
 
         def batch_select_indices(self, indices) -> None:  # noqa: ANN001
-            chosen = []
-            for store in self.stores:
-                new = store.new_empty(len(indices), *store.shape[1:])
-                new[:, :, : self.filled] = store[indices, :, : self.filled]
-                chosen.append(new)
-            self.stores = chosen
+            kept = [store[indices, :, : self.filled] for store in self.stores]
+            self.stores = [self._moved(store, self.filled) for store in kept]
             self._show()
+
+        def _moved(self, store, filled):  # noqa: ANN001, ANN202
+            batch, heads, _, size = store.shape
+            new = store.new_empty(batch, heads, self.room, size)
+            new[:, :, :filled] = store[:, :, :filled]
+            return new
 
         def _show(self) -> None:
             self.keys, self.values = (s[:, :, : self.filled] for s in self.stores)
