@@ -138,6 +138,27 @@ def collect(
         aside.clear()
         write_json(folder / STATE, state)
 
+    def take(rows: Iterator[Row | BadRow], source: Row, count: Row, limit: int) -> bool:
+        """Collect the next batch; False when there is none.
+
+        A function of its own: its rows are gone before the next are read, so Python's search
+        for cycles has few to go through.
+        """
+        batch = itertools.islice(rows, BATCH)
+        good, bad = _brought(batch, kind, source, count["read"])
+        found = len(good) + len(bad)
+        good, failed = _checked(good, checks, state["seconds"])
+        good, full = strata.choose(good, limit - count["kept"])
+        count["read"] += found
+        count["kept"] += len(good)
+        for group, gone in (("bad", bad), ("left_out", [*failed, *full])):
+            for reason, row in gone:
+                count[group][reason] = count[group].get(reason, 0) + 1
+                aside.append(_aside_line(reason, row))
+        kept.append(_table(good))
+        bar.update(len(good))
+        return found > 0
+
     for place, source in enumerate(spec["sources"]):
         if place < state["source"]:
             continue
@@ -145,19 +166,7 @@ def collect(
         count = state["counts"].setdefault(label, _nothing(wanted[place]))
         rows = sources.read(source, seed + place, count["read"], mirror)
         limit = wanted[place] if wanted[place] is not None else sys.maxsize
-        while count["kept"] < limit and (batch := list(itertools.islice(rows, BATCH))):
-            first = count["read"]
-            count["read"] += len(batch)
-            good, left_out = _brought(batch, kind, source, first)
-            good, failed = _checked(good, checks, state["seconds"])
-            good, full = strata.choose(good, limit - count["kept"])
-            count["kept"] += len(good)
-            for group, found in (("bad", left_out), ("left_out", [*failed, *full])):
-                for reason, row in found:
-                    count[group][reason] = count[group].get(reason, 0) + 1
-                    aside.append(_aside_line(reason, row))
-            kept.append(_table(good))
-            bar.update(len(good))
+        while count["kept"] < limit and take(rows, source, count, limit):
             if sum(map(len, kept)) >= shard_rows:
                 flush()
         if sum(count["bad"].values()):
@@ -354,7 +363,7 @@ def _ratios(stratum: str, parts: Any) -> dict[str, float]:
 
 
 def _brought(
-    batch: Sequence[Row | BadRow], kind: str, source: Row, first: int
+    batch: Iterable[Row | BadRow], kind: str, source: Row, first: int
 ) -> tuple[list[Row], list[tuple[str, Any]]]:
     """Rows in the schema, and the bad ones with the reason."""
     good, bad = [], []
@@ -451,14 +460,7 @@ def _table(rows: Sequence[Row]) -> Any:
     """Rows as an Arrow table."""
     import pyarrow
 
-    present = set().union(*rows) if rows else set()
-    columns = [
-        pyarrow.array([row.get(field.name) for row in rows], field.type)
-        if field.name in present
-        else pyarrow.nulls(len(rows), field.type)
-        for field in _arrow()
-    ]
-    return pyarrow.Table.from_arrays(columns, schema=_arrow())
+    return pyarrow.Table.from_pylist(rows, schema=_arrow())
 
 
 def _write_shard(folder: Path, tables: Sequence[Any]) -> Row:
