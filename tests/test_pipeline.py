@@ -35,6 +35,17 @@ def test_digest_changes_with_parameters_and_upstream_but_not_with_the_folder(pla
     assert first != pipeline.inputs_digest(stage, tmp_path)
 
 
+def test_digest_changes_with_a_suites_files(tmp_path):
+    data = tmp_path / "math500" / "test.json"
+    write_text(data, "[]")
+    override = ["07_evaluation.SUITES=[tina]", f"07_evaluation.SUITE_DIR={tmp_path}"]
+    stage = recipes.load_plan("smoke", overrides=override).stages[-1]
+    before = pipeline.inputs_digest(stage, tmp_path / "runs")
+    assert before == pipeline.inputs_digest(stage, tmp_path / "runs")
+    write_text(data, "[1]")
+    assert before != pipeline.inputs_digest(stage, tmp_path / "runs")
+
+
 def test_digest_changes_with_the_data_files(tmp_path):
     folder = tmp_path / "gsm8k"
     folder.mkdir()

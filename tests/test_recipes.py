@@ -202,6 +202,12 @@ def test_a_checkpoint_that_is_not_kept_is_refused(tmp_path, model):
         recipes.load_plan(write(tmp_path, BASE, DATA, KEEPS, asks))
 
 
+def test_training_from_a_kept_checkpoint_is_refused(tmp_path):
+    later = {"stage": "later", "notebook": "03_sft_stage2", "model_from": "06_grpo/step_10"}
+    with pytest.raises(RecipeError, match="a checkpoint is only evaluated"):
+        recipes.load_plan(write(tmp_path, BASE, DATA, KEEPS, later))
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [

@@ -8,6 +8,7 @@ import torch
 from trlm_utils import chat, evaluation, generation, suites
 from trlm_utils.chat_lm import stopped
 from trlm_utils.stage import PROJECT_ROOT, StageError, write_rows
+from trlm_utils.tasks import scoring
 
 MIRROR = PROJECT_ROOT / "tests" / "fixtures" / "hub"
 
@@ -109,6 +110,37 @@ def test_mathematics_is_asked_and_scored(tina, tokenizer, says, band, path, gold
     assert records[0]["gold"] == gold and records[0]["decoding"] == "sampled"
 
 
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [(r"\boxed{4.5 \times 10^{14}}", 1.0), (r"\boxed{4.5 \times 10^{13}}", 0.0)],
+)
+def test_minervas_numbers_with_an_exponent_are_read(tina, tokenizer, says, said, right):
+    """The solution of the last fixture boxes 4.5e14."""
+    says(lambda prompt: said)
+    assert ask(tina, tokenizer, bands=["minerva"])[-1]["accuracy"] == right
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("The answer is B.", 1.0),
+        (r"\boxed{B) 5 eV}", 1.0),
+        (r"So it is $\boxed{\text{B}}$", 1.0),
+        ("The correct answer is B) 5 eV.", 1.0),
+        ("Answer: B) foo", 1.0),
+        ("The correct option is **B**.", 1.0),
+        ("**Final Answer**: B", 1.0),
+        ("The answer is A. No, the answer is B.", 1.0),
+        ("The answer is A.", 0.0),
+        ("The answer is a Boson.", 0.0),
+        ("<think> The answer is B.", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_a_letter_is_read_in_the_ways_models_state_it(text, right):
+    assert scoring.score_options({"answer": "B"}, [[text]])["accuracy"] == right
+
+
 def test_options_of_gpqa_are_lettered_and_the_right_one_moves(tina, tokenizer, says):
     row = rows_of("Idavidrein__gpqa/gpqa_diamond/train.jsonl")[0]
     right = row["Correct Answer"]
@@ -193,10 +225,16 @@ def test_options_are_chosen_by_their_likelihood(trlm, tokenizer, model):
 
 
 @pytest.mark.parametrize("band", ["arc_challenge", "piqa", "mmlu"])
-def test_other_tasks_with_options_are_asked(trlm, tokenizer, model, band):
-    records = ask(trlm, tokenizer, model, bands=[band], questions=1)
-    assert len(records) == len(trlm.tasks[band])
-    assert all(r["accuracy"] in (0.0, 1.0) and r["gold"] for r in records)
+def test_the_option_shown_is_the_one_scored(trlm, tokenizer, model, band):
+    records = ask(trlm, tokenizer, model, bands=[band])
+    assert len(records) == trlm.questions()[band]
+    assert all(r["accuracy"] == float(r["texts"] == [r["gold"]]) for r in records)
+
+
+def test_asking_for_likelihoods_leaves_the_models_mode(trlm, tokenizer, model):
+    model.train()
+    ask(trlm, tokenizer, model, bands=["boolq"], questions=1)
+    assert model.training
 
 
 def test_suites_give_ladders_and_differences(trlm, tokenizer, model):
@@ -219,7 +257,7 @@ GSM8K = {"dataset_path": "openai/gsm8k", "dataset_name": "main"}
     "place",
     [
         "openai__gsm8k/main/test.jsonl",
-        "gsm8k/main/test-00000-of-00002.parquet",
+        "gsm8k/main/test-00000-of-00001.parquet",
         "gsm8k/data/test.csv",
         "gsm8k/test.json",
         "elsewhere/test.jsonl",
@@ -231,8 +269,42 @@ def test_files_are_found_where_they_usually_lie(tmp_path, place):
     path.parent.mkdir(parents=True)
     for name in (path.name, f"{path.parent.name}_test.txt", "test_rationales.jsonl"):
         (path.parent / name).write_text("")
-    found = suites.find_files(GSM8K, {"train", "test"}, str(tmp_path), "elsewhere")
+    found = suites.find_files(GSM8K, ["test", "train"], str(tmp_path), "elsewhere")
     assert found == {"test": [path]}
+
+
+def leave(folder, *names):
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / name).write_text("")
+
+
+def test_one_format_is_read(tmp_path):
+    """The same split in two formats is not asked twice, nor mixed with another's."""
+    folder = tmp_path / "gsm8k" / "main"
+    leave(folder, "test.jsonl", "test.json", "train.parquet")
+    found = suites.find_files(GSM8K, ["test", "train"], str(tmp_path))
+    assert found == {"test": [folder / "test.jsonl"]}
+
+
+def test_missing_shards_are_told(tmp_path):
+    leave(tmp_path / "gsm8k" / "main", "test-00000-of-00002.parquet")
+    with pytest.raises(StageError, match="1 of 2 shards are there"):
+        suites.find_files(GSM8K, ["test"], str(tmp_path))
+
+
+def test_a_subset_is_not_read_from_a_plain_folder(tmp_path):
+    """All 57 subjects of mmlu would read the same file."""
+    leave(tmp_path / "mmlu", "test.jsonl")
+    config = {"dataset_path": "cais/mmlu", "dataset_name": "anatomy"}
+    assert suites.find_files(config, ["test"], str(tmp_path), alone=False) == {}
+
+
+def test_a_file_of_another_name_is_read_where_the_suite_names_it(tmp_path):
+    leave(tmp_path / "IFEval", "ifeval_input_data.jsonl")
+    named = suites.load("trlm").tasks["ifeval"]["files"]
+    found = suites.find_files({"dataset_path": "google/IFEval"}, ["train"], str(tmp_path), named)
+    assert found == {"train": [tmp_path / "IFEval" / "ifeval_input_data.jsonl"]}
 
 
 def test_missing_files_are_named(tmp_path):
@@ -251,6 +323,16 @@ def test_missing_files_are_named(tmp_path):
 def test_unknown_names_are_refused(names, tasks, message):
     with pytest.raises(StageError, match=message):
         suites.check(names, tasks)
+
+
+def test_a_suite_without_wanted_benchmarks_is_left_out():
+    opened = suites.open_suites(["trlm", "tina"], ["math_500"], str(MIRROR))
+    assert [one.suite.name for one in opened] == ["tina"]
+
+
+def test_a_name_that_is_asked_already_is_refused():
+    with pytest.raises(StageError, match="math_500 is asked by a suite and by the questions"):
+        suites.open_suites(["tina"], ["math_500"], str(MIRROR), taken={"math_500"})
 
 
 def test_a_text_ends_at_the_first_stop():

@@ -146,3 +146,8 @@ def test_the_model_of_every_checkpoint_is_kept(tmp_path, model, tokenizer):
     keep.on_save(None, TrainerState(global_step=50), None, model=model)
     loaded, _ = models.load_model(tmp_path / "step_50" / "model")
     assert models.trainable(loaded) == models.trainable(model)
+    # killed between a checkpoint and its copy, training goes on from the checkpoint
+    keep.on_train_begin(None, TrainerState(global_step=60), None, model=model)
+    assert (tmp_path / "step_60" / "model").is_dir()
+    keep.on_train_begin(None, TrainerState(global_step=0), None, model=model)
+    assert not (tmp_path / "step_0").exists()

@@ -63,8 +63,8 @@ def chat_lm(
         def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
             from lm_eval.models.huggingface import HFLM
 
-            scorer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-            with generation.evaluating(model):
+            with generation.evaluating(model):  # HFLM would leave it so
+                scorer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
                 return scorer.loglikelihood(requests, disable_tqdm=True)
 
         def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> Any:

@@ -119,7 +119,7 @@ def of_evaluation(stage: StagePlan, architecture: str, gpu: Gpu) -> Cost:
     values, config = stage.parameters, models.architecture(architecture)
     size = _parameters(architecture)
     replies = sum(
-        suites.load(name).replies(values["TASKS"], values["SAMPLES"])
+        suites.load(name).replies(values["TASKS"], values["SAMPLES"], values["SUITE_QUESTIONS"])
         for name in values["SUITES"]
         if name != "nano"
     )

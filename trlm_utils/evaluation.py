@@ -53,7 +53,7 @@ def evaluate(
     Returns:
         One record per question and decoding: id, band, decoding, accuracy, truncated,
         well_formed (means over the samples), tokens (mean response length, end token
-        included), texts, and prompt and gold, which `without_prompts` leaves out.
+        included), texts, gold, and prompt, which `without_prompts` leaves out.
     """
     import lm_eval
     from lm_eval.tasks import TaskManager
@@ -116,8 +116,8 @@ def raw_samples(records: Sequence[Record], number: int = 5) -> list[Record]:
 
 
 def without_prompts(records: Sequence[Record]) -> list[Record]:
-    """Records as they are kept: what is in the questions' file is left out."""
-    return [{k: v for k, v in r.items() if k not in ("prompt", "gold")} for r in records]
+    """Records as they are kept: prompts, which are long, are left out."""
+    return [{k: v for k, v in record.items() if k != "prompt"} for record in records]
 
 
 def count_right(

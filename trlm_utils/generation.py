@@ -111,7 +111,8 @@ def complete(
     if longest + max_new_tokens > context:
         raise ValueError(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit "
-            f"into the model's context of {context}: lower MAX_NEW_TOKENS"
+            f"into the model's context of {context}: lower MAX_NEW_TOKENS, or take a model "
+            "with more MAX_POSITIONS"
         )
     batch_size = batch_size or usual_batch(model)
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))

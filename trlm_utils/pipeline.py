@@ -84,12 +84,23 @@ def inputs_digest(plan: StagePlan, run: Path) -> str:
             digest.update(path.read_bytes())
     for path in sorted((PACKAGE / "templates").glob("*.jinja")):
         digest.update(path.read_bytes())
+    if set(plan.parameters.get("SUITES", ())) - {"nano"}:
+        for path in sorted((PACKAGE / "suites").glob("*.yaml")):
+            digest.update(path.read_bytes())
+        if plan.parameters["SUITE_DIR"]:
+            digest.update(_listing(Path(plan.parameters["SUITE_DIR"])))
     if plan.parameters.get("DATA_DIR"):
         for path in sorted(Path(plan.parameters["DATA_DIR"]).glob("*.json*")):
             digest.update(path.read_bytes())
     for stage in plan.reads:
         digest.update(read_manifest(run / stage).get("outputs", "").encode())
     return digest.hexdigest()
+
+
+def _listing(folder: Path) -> bytes:
+    """Names, sizes and times of all files in a folder, which may be too large to read."""
+    found = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    return "\n".join(f"{path} {s.st_size} {s.st_mtime_ns}" for path, s in found).encode()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -473,6 +473,8 @@ def _reads(values: dict[str, Any], before: Sequence[StagePlan], name: str) -> tu
                 f"stage {name}: {key} is {stage!r}, which is no earlier stage"
                 f"{_nearest(stage, stages)}"
             )
+        if stage != stage_of(stage) and not key.startswith("EVALUATE"):
+            raise RecipeError(f"stage {name}: {key} is {stage!r}; a checkpoint is only evaluated")
         if stage != stage_of(stage):
             _check_step(stage, before[stages.index(stage_of(stage))], f"stage {name}: {key}")
     found = {stage_of(stage) for stage in wanted.values()}

@@ -232,9 +232,10 @@ class Stage:
 
 
 def outputs_digest(folder: Path) -> str:
-    """SHA-256 over the names and bytes of ``model/`` and ``data/``."""
+    """SHA-256 over the names and bytes of ``model/``, ``data/`` and kept checkpoints."""
     digest = hashlib.sha256()
-    for path in sorted(p for sub in ("model", "data") for p in (folder / sub).rglob("*")):
+    kept = sorted(path.name for path in folder.glob("step_*"))
+    for path in sorted(p for sub in ("model", "data", *kept) for p in (folder / sub).rglob("*")):
         if path.is_file():
             digest.update(str(path.relative_to(folder)).encode())
             with path.open("rb") as file:

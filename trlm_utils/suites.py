@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,10 @@ class Suite:
     sampling: dict[str, Any] = field(default_factory=dict)
     published: list[dict[str, Any]] = field(default_factory=list)
 
-    def replies(self, tasks: Sequence[str], samples: int) -> int:
-        """How many replies one model writes to all of the questions."""
+    def replies(self, tasks: Sequence[str], samples: int, limit: int = 0) -> int:
+        """How many replies one model writes to all of the questions; ``limit`` as in `ask`."""
         return sum(
-            spec["questions"] * (samples if self.sampling else 1)
+            min(spec["questions"], limit or spec["questions"]) * (samples if self.sampling else 1)
             for band, spec in self.tasks.items()
             if spec.get("written", True) and (not tasks or band in tasks)
         )
@@ -117,7 +117,11 @@ def check(suites: Sequence[str], tasks: Sequence[str] = ()) -> None:
 
 
 def open_suites(
-    suites: Sequence[str], tasks: Sequence[str] = (), folder: str = "", samples: int = 1
+    suites: Sequence[str],
+    tasks: Sequence[str] = (),
+    folder: str = "",
+    samples: int = 1,
+    taken: Iterable[str] = (),
 ) -> list[OpenSuite]:
     """Open suites other than ``nano``, whose questions are files of a run.
 
@@ -125,12 +129,17 @@ def open_suites(
         tasks: which benchmarks of them; empty means all.
         folder: where the files lie; empty means the Hub.
         samples: replies to each question, where a suite samples.
+        taken: names of bands that are asked already.
 
     Raises:
-        StageError: a suite or benchmark is not known, or a file is missing.
+        StageError: a suite or benchmark is not known, its name is taken, or a file is
+            missing.
     """
     check(suites, tasks)
-    return [_open_suite(load(n), tasks, folder, samples) for n in suites if n != "nano"]
+    opened = [_open_suite(load(n), tasks, folder, samples) for n in suites if n != "nano"]
+    if twice := sorted({band for suite in opened for band in suite.tasks} & set(taken)):
+        raise StageError(f"{twice[0]} is asked by a suite and by the questions of the run")
+    return [suite for suite in opened if suite.tasks]
 
 
 def _open_suite(suite: Suite, wanted: Sequence[str], folder: str, samples: int) -> OpenSuite:
@@ -181,7 +190,8 @@ def _open_task(
             "filter_list": [{"name": "all", "filter": take}],
         }
     if folder:
-        settings |= _from_folder(entry.cfg, folder, spec)
+        alone = len(leaves(manager, spec["task"])) == 1
+        settings |= _from_folder(entry.cfg, folder, spec, alone)
     with tempfile.TemporaryDirectory() as place:  # lm-eval takes changes to a task as a file
         path = Path(place, f"{leaf}.yaml")
         path.write_text(yaml.safe_dump(settings), encoding="utf-8")
@@ -189,16 +199,17 @@ def _open_task(
     return task
 
 
-def _from_folder(config: Record, folder: str, spec: Record) -> Record:
+def _from_folder(config: Record, folder: str, spec: Record, alone: bool) -> Record:
     """Settings that make a task read files instead of the Hub."""
     uses = ("test_split", "validation_split", "fewshot_split", "training_split")
     splits = {use: config[use] for use in uses if config.get(use)}
     asked = splits.get("test_split") or splits["validation_split"]
-    examples = (
-        [splits["fewshot_split"]] if spec.get("num_fewshot") and "fewshot_split" in splits else []
-    )
-    files = find_files(config, set(splits.values()), folder, spec.get("files", ""))
-    for split in (asked, *examples):
+    wanted = list(dict.fromkeys([asked, *splits.values()]))
+    files = find_files(config, wanted, folder, spec.get("files", ""), alone)
+    needed = [asked]
+    if spec.get("num_fewshot") and "fewshot_split" in splits:
+        needed.append(splits["fewshot_split"])
+    for split in needed:
         if split not in files:
             raise StageError(
                 f"{config['dataset_path']} ({_subset(config)}): no file of split {split} in "
@@ -220,29 +231,47 @@ def _placed(config: Record) -> str:
 
 
 def find_files(
-    config: Record, splits: set[str], folder: str, files: str = ""
+    config: Record, splits: Sequence[str], folder: str, files: str = "", alone: bool = True
 ) -> dict[str, list[Path]]:
-    """The files of each split of a data set in a folder.
+    """The files of each split of a data set in a folder, all of one format.
 
-    Looked for in ``<owner>__<name>/<subset>``, in a clone of the data set (``<name>`` with
-    ``<subset>`` or ``data`` inside) and in ``files``; a split's files are named
-    ``test.jsonl``, or ``test-00000-of-00002.parquet`` and so on.
+    Looked for in ``<owner>__<name>/<subset>`` and ``<name>/<subset>``, and where the data
+    set is not one of several subsets also in ``data`` and beside it; a split's files are
+    named ``test.jsonl``, or ``test-00000-of-00002.parquet`` and so on. What the first of
+    the splits is missing in, the others are not looked for in.
 
     Args:
         config: dataset_path and dataset_name, as lm-eval has them.
+        splits: the split that is asked first.
+        files: another folder, or a file that holds the split that is asked.
+        alone: whether no other task reads another subset of this data set.
+
+    Raises:
+        StageError: when some of a split's shards are missing.
     """
-    owned = Path(folder, config["dataset_path"].replace("/", "__"))
-    cloned = Path(folder, config["dataset_path"].split("/")[-1])
-    roots = [owned, cloned, *([Path(folder, files)] if files else [])]
-    found: dict[str, list[Path]] = {}
-    for root in roots:
-        for place in (root / _subset(config), root / "data", root):
-            for split in splits - found.keys():
-                name = re.compile(rf"{split}(-\d+-of-\d+)?\.({'|'.join(FORMATS)})")
-                here = sorted(p for p in place.glob(f"{split}*") if name.fullmatch(p.name))
-                if here:
-                    found[split] = here
-    return found
+    named = [config["dataset_path"].replace("/", "__"), config["dataset_path"].split("/")[-1]]
+    inside = [_subset(config), *(["data", "."] if alone else [])]
+    places = [Path(folder, root, part) for root in named for part in inside]
+    if files and Path(folder, files).is_file():
+        return {splits[0]: [Path(folder, files)]}
+    for place in [*places, *([Path(folder, files)] if files else [])]:
+        for form in FORMATS:
+            found = {split: _shards(place, split, form) for split in splits}
+            if found[splits[0]]:
+                return {split: paths for split, paths in found.items() if paths}
+    return {}
+
+
+def _shards(place: Path, split: str, form: str) -> list[Path]:
+    """The file of a split, or its shards, of which all have to be there."""
+    name = re.compile(rf"{split}(?:-\d+-of-(\d+))?\.{form}")
+    found = {
+        path: match for path in place.glob(f"{split}*") if (match := name.fullmatch(path.name))
+    }
+    for path, match in found.items():
+        if match[1] and len(found) != int(match[1]):
+            raise StageError(f"{shown(path)}: {len(found)} of {int(match[1])} shards are there")
+    return sorted(found)
 
 
 def _show_nltk(folder: str) -> None:
@@ -315,7 +344,9 @@ def ask(
                     record = {"id": f"{task.task_name}/{found['doc_id']}", "band": band}
                     record |= {"accuracy": float(found[spec["metric"]])}
                     record |= {"prompt": found["arguments"][0][0], "gold": str(found["target"])}
-                    record |= _written(replies, suite) if replies else _chosen(found)
+                    record |= (
+                        _written(replies, suite) if replies else _chosen(found, spec["metric"])
+                    )
                     records.append(record)
     return records
 
@@ -332,11 +363,14 @@ def _written(replies: Sequence[Any], suite: Suite) -> Record:
     }
 
 
-def _chosen(found: Record) -> Record:
-    """What a question with options says: the likeliest by itself, not by its length."""
-    likelihoods = [answer[0] for answer in found["filtered_resps"]]
-    best = max(range(len(likelihoods)), key=likelihoods.__getitem__)
+def _chosen(found: Record, metric: str) -> Record:
+    """Which option is the likeliest, per character where the metric is acc_norm."""
     options = [arguments[1].strip() for arguments in found["arguments"]]
+    scores = [
+        answer[0] / (len(option) if metric == "acc_norm" else 1)
+        for answer, option in zip(found["filtered_resps"], options, strict=True)
+    ]
+    chosen = options[max(range(len(options)), key=scores.__getitem__)]
     nothing = dict.fromkeys(("truncated", "well_formed", "tokens"))
     gold = options[int(found["target"])]
-    return {"decoding": "likelihood", **nothing, "texts": [options[best]], "gold": gold}
+    return {"decoding": "likelihood", **nothing, "texts": [chosen], "gold": gold}

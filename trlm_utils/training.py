@@ -77,6 +77,13 @@ def detect_device() -> tuple[str, tuple[int, int] | None]:
     return ("mps" if mps and mps.is_available() else "cpu"), None
 
 
+def on_device(model: Any) -> Any:
+    """The model on the GPU if there is one, for a stage that has no trainer to move it."""
+    import torch
+
+    return model.to("cuda") if torch.cuda.is_available() else model
+
+
 def make_config(config_class: type, **settings: Any) -> Any:
     """Build a TRL configuration; an unknown name gets one line saying what to write.
 
@@ -258,6 +265,11 @@ def kept_checkpoints(folder: Path, tokenizer: Any) -> Any:
     class KeptCheckpoints(TrainerCallback):
         def on_save(self, args, state, control, model=None, **kwargs):  # noqa: ANN001
             models.save_model(model, tokenizer, folder / f"step_{state.global_step}" / "model")
+
+        def on_train_begin(self, args, state, control, model=None, **kwargs):  # noqa: ANN001
+            step = state.global_step  # above 0 when resumed; a kill may have come in between
+            if step and not (folder / f"step_{step}" / "model").exists():
+                self.on_save(args, state, control, model)
 
     return KeptCheckpoints()
 

@@ -1,6 +1,7 @@
 """Questions of published benchmarks in the course's columns: question and answer."""
 
 import hashlib
+import re
 from typing import Any
 
 from trlm_utils import answers
@@ -16,7 +17,11 @@ def mathematics(docs: Any) -> Any:
 
 def _problem(doc: dict[str, Any]) -> dict[str, str]:
     answer = doc["answer"] if "answer" in doc else answers.last_boxed(doc["solution"])
-    return {"question": doc["problem"], "answer": str(answer)}
+    if answer is None:
+        raise ValueError(f"no boxed answer in the solution of: {doc['problem'][:80]}")
+    # Minerva writes 4.5e33, where e would be read as a number of its own
+    answer = re.sub(r"^(-?[\d.]+)e([+-]?\d+)$", r"\1 \\times 10^{\2}", str(answer).strip())
+    return {"question": doc["problem"], "answer": answer}
 
 
 def four_options(docs: Any) -> Any:

@@ -1,5 +1,6 @@
 """How lm-eval scores one question: the course's one checker, think-aware."""
 
+import re
 from typing import Any
 
 from trlm_utils import answers
@@ -16,6 +17,27 @@ def score_document(doc: dict[str, Any], results: list[list[str]]) -> dict[str, f
     (texts,) = results
     scores = [score_text(text, doc["answer"]) for text in texts]
     return {name: sum(s[name] for s in scores) / len(scores) for name in scores[0]}
+
+
+# a letter in a box, or behind a word that announces it
+_LETTER = re.compile(
+    r"(?:(?i:answer|option|choice)\W+(?:is\W+)?|boxed\{\W*(?:text\{)?\W*)([A-D])\b"
+)
+
+
+def score_options(doc: dict[str, Any], results: list[list[str]]) -> dict[str, float]:
+    """`score_document` for a question whose answer is a letter.
+
+    Models state it in many ways ("B", "B) 5 eV", "the option is **B**"), of which the last
+    letter that is announced counts.
+    """
+    (texts,) = results
+    letters = []
+    for text in texts:
+        body, _, _ = text.partition(END)
+        stated = _LETTER.findall(answers.parse(body).answer)
+        letters.append(float(stated[-1:] == [doc["answer"]]))
+    return score_document(doc, results) | {"accuracy": sum(letters) / len(letters)}
 
 
 def score_text(text: str, gold: str) -> dict[str, float]:
