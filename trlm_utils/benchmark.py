@@ -340,7 +340,10 @@ CHATS, CHUNK = 60_000, 5_000
 
 
 def write_chats(path: Path, rows: int) -> None:
-    """A JSONL file of conversations: three rounds, each of four problems (about 2.5 kB)."""
+    """A JSONL file of conversations: three rounds, each of four problems (about 2.5 kB).
+
+    Each ends in the answer of its last problem, a word or a number.
+    """
     from trlm_utils import chat, world
 
     with path.open("w", encoding="utf-8") as file:
@@ -349,9 +352,10 @@ def write_chats(path: Path, rows: int) -> None:
             for first in range(12 * i, 12 * i + 12, 4):
                 problems = [world.make_problem("chats", k) for k in range(first, first + 4)]
                 asked = " ".join(p.question for p in problems)
-                reply = " ".join(world.careful_trace(p) for p in problems)
-                turns += chat.to_messages(asked, reply)
-            row = {"messages": turns, "chat_template_kwargs": {"a": "b"}}
+                thought = " ".join(world.careful_trace(p) for p in problems)
+                answer = problems[-1].answer
+                turns += chat.to_messages(asked, chat.think(thought, world.answer_text(answer)))
+            row = {"messages": turns, "answer": answer, "chat_template_kwargs": {"a": "b"}}
             file.write(json.dumps(row | {"source": "chats"}) + "\n")
 
 
@@ -384,12 +388,19 @@ def collect_row_by_row(path: Path, folder: Path) -> int:
 
 
 def collect_mixture(path: Path, folder: Path, checks: dict[str, Any]) -> int:
-    """This course's way."""
-    from trlm_utils import mixture
+    """This course's way; every row passes every check, so that all are written."""
+    from trlm_utils import mixture, models, world
 
     source = {"path": str(path), "split": "train", "drop_columns": ["chat_template_kwargs"]}
     spec = {"sources": [source], "checks": {"duplicates": False} | checks}
-    counts = mixture.collect("sft_stage1", spec, folder, shard_rows=CHUNK)["counts"]
+    needs: dict[str, Any] = {}
+    if "verified" in checks:
+        source["columns"] = {"answer": "answer"}
+    if "max_tokens" in checks:
+        needs["tokenizer"] = models.build_tokenizer(world.sample_text())
+    if "contamination" in checks:
+        needs["questions"] = [" ".join(f"{i} {k}" for k in range(20)) for i in range(1000)]
+    counts = mixture.collect("sft_stage1", spec, folder, shard_rows=CHUNK, **needs)["counts"]
     return sum(count["read"] for count in counts.values())
 
 
@@ -421,6 +432,9 @@ def _measured(queue: Any, name: str, path: str, checks: dict[str, Any]) -> None:
 CHECKS: dict[str, dict[str, Any]] = {
     "duplicates": {"duplicates": True},
     "contract": {"contract": "think_format"},
+    "verified": {"verified": True},
+    "contamination": {"contamination": 13},
+    "max_tokens": {"max_tokens": 100_000},
     "language": {"language": ["en"]},
     "near_duplicates": {"near_duplicates": 0.9},
 }

@@ -88,6 +88,7 @@ def write(names: Sequence[str] = RECIPES) -> Path:
         [pd.DataFrame(content["ladder"]).assign(recipe=name) for name, content in found.items()]
     )
     ladder = ladder[ladder["band"] == BAND]
+    ladder = ladder[~ladder["stage"].str.contains("/")]  # checkpoints are part of an arm
     folder = runs_root() / "compare"
     # not joined: a recipe's arms need not come one after the other
     figure = plots.plot_ladder(ladder, by="recipe", joined=False)

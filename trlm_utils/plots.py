@@ -213,6 +213,8 @@ def plot_rises(comparisons: Any) -> Any:
                 part = comparisons[
                     (comparisons["band"] == band) & (comparisons["decoding"] == decoding)
                 ]
+                if part.empty:
+                    continue
                 x = [stages.index(stage) + 0.16 * (decoding == "sampled") for stage in part["to"]]
                 y, error = _percent(part)
                 style = {"color": colour, "marker": marker, "ls": "", "capsize": 3}
