@@ -213,6 +213,8 @@ def test_training_from_a_kept_checkpoint_is_refused(tmp_path):
     [
         ({"SUITES": ["nono"]}, "no suite 'nono'"),
         ({"TASKS": ["gsm8k"]}, "no benchmark 'gsm8k'"),
+        ({"SUITES": ["tina"], "SUITE_DIR": "/no/such/place"}, "SUITE_DIR .* is no folder"),
+        ({"SUITE_QUESTIONS": -3}, "SUITE_QUESTIONS is -3: must not be negative"),
         ({"SUITES": ["tina"]}, "tina needs its files, and SUITE_DIR is not set: add --set"),
     ],
 )

@@ -279,6 +279,24 @@ def leave(folder, *names):
         (folder / name).write_text("")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("test.jsonl", b'{"problem": "1 + 1?", "answer": "2"}\n{"problem": "1', "JSON"),
+        ("test.jsonl", b'{"question": "1 + 1?", "answer": "2"}\n', "no column 'problem'"),
+        ("test.jsonl", b"", "no rows"),
+        ("test.parquet", b"PAR1 and no more", "Parquet"),
+    ],
+    ids=["cut off", "another column", "empty", "damaged"],
+)
+def test_damaged_files_get_one_line_with_the_data_set(tmp_path, name, content, reason):
+    leave(tmp_path / "math500", name)
+    (tmp_path / "math500" / name).write_bytes(content)
+    with pytest.raises(StageError, match=rf"MATH-500 \(default\) in .*{reason}") as caught:
+        suites.open_suites(["tina"], ["math_500"], str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
 def test_one_format_is_read(tmp_path):
     """The same split in two formats is not asked twice, nor mixed with another's."""
     folder = tmp_path / "gsm8k" / "main"
@@ -309,7 +327,7 @@ def test_a_file_of_another_name_is_read_where_the_suite_names_it(tmp_path):
 
 def test_missing_files_are_named(tmp_path):
     write_rows(tmp_path / "gsm8k" / "test.jsonl", [{"question": "1?", "answer": "#### 1"}])
-    with pytest.raises(StageError, match=r"openai/gsm8k \(main\): no file of split train"):
+    with pytest.raises(StageError, match=r"openai/gsm8k \(main\) in .*: no file of split train"):
         suites.open_suites(["trlm"], ["gsm8k"], str(tmp_path))
 
 

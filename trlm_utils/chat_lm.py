@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from trlm_utils import answers, chat, generation
 from trlm_utils.models import END
+
+TASKS = Path(__file__).with_name("tasks")  # the course's own tasks for lm-eval
 
 
 def chat_lm(
@@ -77,6 +82,43 @@ def chat_lm(
             return tokenizer.chat_template
 
     return ChatLM()
+
+
+def put_questions(
+    lm: Any, tasks: Sequence[Any], seed: int, system: str = "", limit: int = 0
+) -> dict[str, list[dict[str, Any]]]:
+    """Ask a wrapped model the questions of tasks, rendered as conversations.
+
+    Args:
+        lm: see `chat_lm`.
+        tasks: lm-eval's task objects, or files of tasks.
+        system: system message put before every question.
+        limit: the first so many questions of each task; 0 means all.
+
+    Returns:
+        Task name -> lm-eval's samples, one per question and filter.
+    """
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    result = lm_eval.simple_evaluate(
+        model=lm,
+        tasks=list(tasks),
+        # without one lm-eval would index all of its own tasks, which takes 14 seconds
+        task_manager=TaskManager(include_path=str(TASKS), include_defaults=False),
+        limit=limit or None,
+        apply_chat_template=True,
+        fewshot_as_multiturn=True,
+        system_instruction=system or None,
+        log_samples=True,
+        bootstrap_iters=0,
+        random_seed=seed,
+        numpy_random_seed=seed,
+        torch_random_seed=seed,
+        fewshot_random_seed=1234,  # lm-eval's own: every model sees the same examples
+    )
+    return result["samples"]
 
 
 def stopped(text: str, stops: list[str]) -> str:

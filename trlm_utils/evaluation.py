@@ -8,7 +8,6 @@ two lm-eval calls (greedy and sampled), whatever the number of bands.
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,10 +17,9 @@ from typing import Any
 import yaml
 
 from trlm_utils import answers, chat, generation, stats
-from trlm_utils.chat_lm import chat_lm
+from trlm_utils.chat_lm import TASKS, chat_lm, put_questions
 from trlm_utils.models import END
 
-TASKS = Path(__file__).with_name("tasks")
 DECODINGS = ("greedy", "sampled")
 BANDS_BY_LENGTH = ("in_distribution", "longer", "longest")  # told alike, of other lengths
 Record = dict[str, Any]
@@ -55,11 +53,6 @@ def evaluate(
         well_formed (means over the samples), tokens (mean response length, end token
         included), texts, gold, and prompt, which `without_prompts` leaves out.
     """
-    import lm_eval
-    from lm_eval.tasks import TaskManager
-
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    manager = TaskManager(include_path=str(TASKS), include_defaults=False)
     records = []
     for decoding in decodings:
         lm = chat_lm(model, tokenizer, batch_size, seed)
@@ -69,20 +62,8 @@ def evaluate(
             settings = task_settings(decoding, questions, max_new_tokens, repeats)
             settings["dataset_kwargs"]["cache_dir"] = folder
             task.write_text(yaml.safe_dump(settings))
-            result = lm_eval.simple_evaluate(
-                model=lm,
-                tasks=[str(task)],
-                task_manager=manager,
-                apply_chat_template=True,
-                system_instruction=system or None,
-                log_samples=True,
-                bootstrap_iters=0,
-                random_seed=seed,
-                numpy_random_seed=seed,
-                torch_random_seed=seed,
-                fewshot_random_seed=seed,
-            )
-        for found in result["samples"][f"think_{decoding}"]:
+            samples_by_task = put_questions(lm, [str(task)], seed, system)
+        for found in samples_by_task[f"think_{decoding}"]:
             drawn = lm.drawn[f"think_{decoding}", found["doc_id"]]
             records.append(
                 {

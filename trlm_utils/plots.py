@@ -15,8 +15,11 @@ from trlm_utils import stats
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-DECODING_STYLE = {"greedy": (COLOURS[0], "o", "-"), "sampled": (COLOURS[1], "s", "--")}
-DECODING_STYLE["likelihood"] = (COLOURS[2], "^", ":")  # options are chosen, nothing is written
+DECODING_STYLE = {
+    "greedy": (COLOURS[0], "o", "-"),
+    "sampled": (COLOURS[1], "s", "--"),
+    "likelihood": (COLOURS[2], "^", ":"),  # options are chosen, nothing is written
+}
 STYLE = {
     "font.size": 13,
     "axes.titlesize": 14,

@@ -227,7 +227,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
         (
             "VECTOR_RATE MATRIX_RATE PASS_QUESTIONS LORA_RANK EPSILON_HIGH LOOK_TEMPERATURE "
-            "WARMUP WEIGHT_DECAY MIN_LR_RATE"
+            "WARMUP WEIGHT_DECAY MIN_LR_RATE SUITE_QUESTIONS"
         ).split(),
         (_not_negative, "must not be negative"),
     ),
@@ -490,7 +490,10 @@ def _check_suites(stages: Sequence[StagePlan], needs_hub: bool) -> None:
     """Raises RecipeError where a suite would be fetched by a recipe that works offline."""
     for plan in stages:
         asked = [name for name in plan.parameters.get("SUITES", ()) if name != "nano"]
-        if asked and not needs_hub and not plan.parameters["SUITE_DIR"]:
+        folder = plan.parameters.get("SUITE_DIR")
+        if asked and folder and not Path(folder).is_dir():
+            raise RecipeError(f"stage {plan.stage}: SUITE_DIR {shown(Path(folder))} is no folder")
+        if asked and not needs_hub and not folder:
             raise RecipeError(
                 f"stage {plan.stage}: suite {asked[0]} needs its files, and SUITE_DIR is not set: "
                 f"add --set {plan.stage}.SUITE_DIR=FOLDER"
@@ -500,9 +503,8 @@ def _check_suites(stages: Sequence[StagePlan], needs_hub: bool) -> None:
 def _check_step(model: str, stage: StagePlan, where: str) -> None:
     """Raises RecipeError for a checkpoint that its stage does not keep."""
     values = stage.parameters
-    steps = range(
-        values.get("SAVE_STEPS", 1), values.get("MAX_STEPS", 0) + 1, values.get("SAVE_STEPS", 1)
-    )
+    every = values.get("SAVE_STEPS", 1)
+    steps = range(every, values.get("MAX_STEPS", 0) + 1, every)
     kept = [f"{stage.stage}/step_{step}" for step in steps if values.get("KEEP_CHECKPOINTS")]
     if model not in kept:
         raise RecipeError(

@@ -21,10 +21,11 @@ from typing import Any
 import yaml
 
 from trlm_utils import answers
-from trlm_utils.chat_lm import chat_lm
-from trlm_utils.evaluation import TASKS, Record
+from trlm_utils.chat_lm import TASKS, chat_lm, put_questions
+from trlm_utils.evaluation import Record
 from trlm_utils.sources import FORMATS
 from trlm_utils.stage import StageError, shown
+from trlm_utils.tasks import scoring
 
 FOLDER = Path(__file__).with_name("suites")
 READERS = {"jsonl": "json", "json": "json", "csv": "csv", "parquet": "parquet"}
@@ -195,8 +196,33 @@ def _open_task(
     with tempfile.TemporaryDirectory() as place:  # lm-eval takes changes to a task as a file
         path = Path(place, f"{leaf}.yaml")
         path.write_text(yaml.safe_dump(settings), encoding="utf-8")
-        (task,) = manager.load([str(path)])["tasks"].values()
+        try:
+            (task,) = manager.load([str(path)])["tasks"].values()
+        except _unreadable() as error:
+            raise StageError(f"{_called(entry.cfg, folder)}: {_reason(error)}") from None
     return task
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What datasets and lm-eval raise for data that is damaged or of another form."""
+    from datasets.exceptions import DatasetGenerationError
+    from jinja2 import UndefinedError
+
+    return DatasetGenerationError, UndefinedError, ValueError, KeyError, StopIteration
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, StopIteration):
+        return "no rows"
+    if isinstance(error, KeyError):
+        return f"no column {error}"
+    return str(error.__cause__ or error).strip().splitlines()[0]
+
+
+def _called(config: Record, folder: str) -> str:
+    """A data set for people: its name, subset and where it was read."""
+    place = f" in {shown(Path(folder))}" if folder else ""
+    return f"{config['dataset_path']} ({_subset(config)}){place}"
 
 
 def _from_folder(config: Record, folder: str, spec: Record, alone: bool) -> Record:
@@ -212,8 +238,8 @@ def _from_folder(config: Record, folder: str, spec: Record, alone: bool) -> Reco
     for split in needed:
         if split not in files:
             raise StageError(
-                f"{config['dataset_path']} ({_subset(config)}): no file of split {split} in "
-                f"{shown(Path(folder))}, such as {_placed(config)}/{split}.jsonl"
+                f"{_called(config, folder)}: no file of split {split}, "
+                f"such as {_placed(config)}/{split}.jsonl"
             )
     kind = READERS[files[asked][0].suffix[1:]]
     data = {split: list(map(str, paths)) for split, paths in files.items()}
@@ -307,9 +333,6 @@ def ask(
         among options (decoding "likelihood") texts holds the option chosen, and
         truncated, well_formed and tokens are None.
     """
-    import lm_eval
-    from lm_eval.tasks import TaskManager
-
     suite, tasks = opened.suite, opened.tasks
     lm = chat_lm(
         model,
@@ -319,26 +342,13 @@ def ask(
         max_new_tokens=max_new_tokens,
         thoughts=not suite.lm_eval,
     )
-    result = lm_eval.simple_evaluate(
-        model=lm,
-        tasks=[task for group in tasks.values() for task in group],
-        task_manager=TaskManager(include_path=str(TASKS), include_defaults=False),
-        limit=questions or None,
-        apply_chat_template=True,
-        fewshot_as_multiturn=True,
-        system_instruction=system or None,
-        log_samples=True,
-        bootstrap_iters=0,
-        random_seed=seed,
-        numpy_random_seed=seed,
-        torch_random_seed=seed,
-        fewshot_random_seed=1234,  # lm-eval's own: every model sees the same examples
-    )
+    asked = [task for group in tasks.values() for task in group]
+    samples = put_questions(lm, asked, seed, system, questions)
     records = []
     for band, group in tasks.items():
         spec = suite.tasks[band]
         for task in group:
-            for found in result["samples"][task.task_name]:
+            for found in samples[task.task_name]:
                 if found["filter"] == spec.get("filter", found["filter"]):
                     replies = lm.drawn.get((task.task_name, found["doc_id"]))
                     record = {"id": f"{task.task_name}/{found['doc_id']}", "band": band}
@@ -352,12 +362,10 @@ def ask(
 
 
 def _written(replies: Sequence[Any], suite: Suite) -> Record:
-    parsed = [answers.parse(reply.text) for reply in replies]
-    cut = [p.unclosed or not r.finished for p, r in zip(parsed, replies, strict=True)]
+    forms = [scoring.form(answers.parse(r.text), r.finished) for r in replies]
     return {
         "decoding": "sampled" if suite.sampling else "greedy",
-        "truncated": sum(cut) / len(cut),
-        "well_formed": sum(p.well_formed for p in parsed) / len(parsed),
+        **{name: sum(form[name] for form in forms) / len(forms) for name in forms[0]},
         "tokens": sum(r.tokens for r in replies) / len(replies),
         "texts": [r.text for r in replies],
     }

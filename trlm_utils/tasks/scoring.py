@@ -11,7 +11,7 @@ def score_document(doc: dict[str, Any], results: list[list[str]]) -> dict[str, f
     """Mean accuracy, truncation and well-formedness over a question's completions.
 
     A completion that the model ended itself carries the end token (see
-    `evaluation.ChatLM`); one without it, or with an unclosed thought, is truncated.
+    `chat_lm`); one without it, or with an unclosed thought, is truncated.
     An unclosed thought has no answer and is wrong.
     """
     (texts,) = results
@@ -44,8 +44,13 @@ def score_text(text: str, gold: str) -> dict[str, float]:
     """The same for one completion; an unreadable gold answer counts as wrong."""
     body, ended, _ = text.partition(END)
     completion = answers.parse(body)
+    accuracy = {"accuracy": float(bool(answers.grade(body, gold)))}
+    return accuracy | form(completion, bool(ended))
+
+
+def form(completion: answers.Completion, ended: bool) -> dict[str, float]:
+    """Whether a completion was cut off, and whether it is whole."""
     return {
-        "accuracy": float(bool(answers.grade(body, gold))),
         "truncated": float(completion.unclosed or not ended),
         "well_formed": float(completion.well_formed),
     }
