@@ -4,13 +4,13 @@ import pytest
 from datasets import Dataset
 from trl import DPOConfig, GRPOConfig, SFTConfig, SFTTrainer
 
-from trlm_utils import data, preflight, training
+from trlm_utils import data, preflight, sft, training
 from trlm_utils.preflight import Check, PreflightError
 
 CPU = training.choose_precision("cpu")
 
 
-def sft_trainer(model, tokenizer, rows, tmp_path, **settings):
+def sft_trainer(model, tokenizer, rows, tmp_path, build=SFTTrainer, **settings):
     config = training.make_config(
         SFTConfig,
         **training.common_settings(tmp_path, CPU, 0),
@@ -19,7 +19,7 @@ def sft_trainer(model, tokenizer, rows, tmp_path, **settings):
         **{"max_length": 256, **settings},
     )
     dataset = Dataset.from_list([{"messages": row["messages"]} for row in rows])
-    return SFTTrainer(model, args=config, train_dataset=dataset, processing_class=tokenizer)
+    return build(model, args=config, train_dataset=dataset, processing_class=tokenizer)
 
 
 @pytest.fixture
@@ -46,9 +46,10 @@ def test_truncation_is_found(tokenizer, rows):
     }
 
 
-def test_an_end_token_without_loss_is_found(model, tokenizer, rows, tmp_path):
+@pytest.mark.parametrize("build", [SFTTrainer, sft.make_trainer])
+def test_an_end_token_without_loss_is_found(model, tokenizer, rows, tmp_path, build):
     """What happens when padding uses the end token and is masked with it."""
-    trainer = sft_trainer(model, tokenizer, rows, tmp_path)
+    trainer = sft_trainer(model, tokenizer, rows, tmp_path, build)
     collate = trainer.data_collator
 
     def mask_end(features):
@@ -58,6 +59,17 @@ def test_an_end_token_without_loss_is_found(model, tokenizer, rows, tmp_path):
 
     trainer.data_collator = mask_end
     assert not preflight.check_end_token(trainer).ok
+
+
+def test_a_packed_row_counts_each_of_its_conversations(model, tokenizer, rows, tmp_path):
+    trainer = sft_trainer(model, tokenizer, rows, tmp_path, sft.make_trainer, max_length=512)
+    collate = trainer.data_collator
+    short = {"input_ids": [5, 6, tokenizer.eos_token_id], "labels": [-100, 6, -100]}
+    trainer.data_collator = lambda features: collate([*features, short])
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
+    assert len(batch["input_ids"]) < 5  # packed, or there is nothing to see
+    check = preflight.check_end_token(trainer)
+    assert (check.found, check.ok) == ("4 of 5 rows in a batch", False)
 
 
 def dpo_failures(tokenizer, tmp_path, **settings):

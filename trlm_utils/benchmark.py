@@ -11,7 +11,7 @@ transformers' ``generate`` at its best batch size, same model, prompts and budge
 on each, with the verdicts that differ.
 ``training``: seconds until 80 % of fresh `in_distribution` problems are solved, sampled,
 from random weights, for four sets of settings on the same model and data; this course
-trains with `training.sft_trainer`, the others with TRL's own.
+trains with `sft.make_trainer`, the others with TRL's own.
 ``curation``: rows per second and peak memory of `mixture.collect` against a collector that
 goes row by row through JSON chunks, on the same 60,000 conversations; and what each check
 costs.
@@ -197,7 +197,7 @@ RATE = 5.0e-3  # AdamW's rate for all: published ones are for models 1,000 times
 def training_settings() -> dict[str, dict[str, Any]]:
     """What differs between the four.
 
-    ``matrix_rate`` stands for Muon, ``lean`` for `training.sft_trainer`, which computes
+    ``matrix_rate`` stands for Muon, ``lean`` for `sft.make_trainer`, which computes
     the same loss with less work.
     """
     trlm = {
@@ -277,11 +277,11 @@ def time_to_target(
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from trlm_utils import data, models, optimizers, training, world
+    from trlm_utils import data, models, optimizers, sft, training, world
 
     settings = dict(settings)
     matrix_rate = settings.pop("matrix_rate", 0.0)
-    build = training.sft_trainer if settings.pop("lean", False) else SFTTrainer
+    build = sft.make_trainer if settings.pop("lean", False) else SFTTrainer
     tokenizer = models.build_tokenizer(world.sample_text())
     model = models.build_model(tokenizer, seed=seed)
     rows = data.world_thinking(ROWS, seed, {"careful": 1.0}, 0.08)

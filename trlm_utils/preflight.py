@@ -93,16 +93,21 @@ def check_end_token(trainer: Any) -> Check:
     Without that a model never learns to stop; the usual reason is a pad token that
     equals the end token, so that masking one masks the other.
     """
+    import torch
+
     batch = next(iter(trainer.get_train_dataloader()))
-    end = trainer.processing_class.convert_tokens_to_ids(END)
-    at_end = batch["input_ids"] == end
-    carried = at_end & (batch["labels"] == end)
-    rows_with_loss = int(carried.any(dim=1).sum())
-    rows = int(batch["labels"].shape[0])
+    ids, labels = batch["input_ids"].flatten(), batch["labels"].flatten()
+    # a packed row holds several conversations, and positions begin anew in each
+    each_row = torch.arange(batch["input_ids"].shape[1]).expand_as(batch["input_ids"])
+    conversation = (batch.get("position_ids", each_row).flatten() == 0).cumsum(0)
+    tokenizer = trainer.processing_class
+    end = tokenizer.convert_tokens_to_ids(END)
+    asked = len(conversation[ids != tokenizer.pad_token_id].unique())
+    carried = len(conversation[(ids == end) & (labels == end)].unique())
     return Check(
         "end token carries loss",
-        f"{rows_with_loss} of {rows} rows in a batch",
-        rows_with_loss == rows,
+        f"{carried} of {asked} rows in a batch",
+        carried == asked,
         "the pad token must differ from the end token, and the template must mark it",
     )
 
