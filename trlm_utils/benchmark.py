@@ -190,7 +190,7 @@ def check_answers(folder: Path | None, repeats: int) -> None:
 # --- training ---------------------------------------------------------------------
 
 TARGET, ROWS, LOOKS = 0.80, 48_000, 20
-PATIENCE = 3.3  # the others are stopped after so many times this course's seconds
+PATIENCE = 6.0  # the others are stopped after so many times this course's seconds
 RATE = 5.0e-3  # AdamW's rate for all: published ones are for models 1,000 times larger
 
 
