@@ -1,10 +1,25 @@
 """The SFT trainer: the same loss as TRL's, on less."""
 
 import pytest
-from trl import SFTConfig
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
 
-from trlm_utils import sft, training
+from trlm_utils import chat, sft, training
 from trlm_utils.training import choose_precision
+
+CONVOLUTION = {"layer_types": ["conv", "full_attention"], "num_key_value_heads": 2}
+
+
+def build(model, tokenizer, tmp_path, options=None, **others):
+    settings = training.common_settings(tmp_path, choose_precision("cpu"), 0)
+    rows = Dataset.from_list([{"messages": chat.to_messages("1 + 1?", "2")}] * 4)
+    return sft.make_trainer(
+        model,
+        training.make_config(SFTConfig, **settings, **(options or {})),
+        train_dataset=rows,
+        processing_class=tokenizer,
+        **others,
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,8 +55,6 @@ def test_loss_and_gradients_are_those_of_trls_trainer(
     model, tokenizer, tmp_path, assistant_only, rank
 ):
     import torch
-    from datasets import Dataset
-    from trl import SFTTrainer
 
     from trlm_utils import data, models
 
@@ -50,8 +63,8 @@ def test_loss_and_gradients_are_those_of_trls_trainer(
     settings = training.common_settings(tmp_path, choose_precision("cpu"), 0)
     options = {"assistant_only_loss": assistant_only, "per_device_train_batch_size": 8}
     found = []
-    for build in (SFTTrainer, sft.make_trainer):
-        trainer = build(
+    for make in (SFTTrainer, sft.make_trainer):
+        trainer = make(
             model,
             args=training.make_config(SFTConfig, **settings, **options),
             train_dataset=Dataset.from_list([{"messages": row["messages"]} for row in rows]),
@@ -72,23 +85,29 @@ def test_loss_and_gradients_are_those_of_trls_trainer(
     torch.testing.assert_close(same_gradients, gradients, rtol=1e-4, atol=1e-6)
 
 
-def test_packing_and_other_losses_are_left_to_trl(model, tokenizer, tmp_path):
-    from datasets import Dataset
-    from trl import SFTTrainer
+@pytest.mark.parametrize(
+    ("options", "others"),
+    [
+        ({"packing": True}, {}),
+        ({"loss_type": "dft"}, {}),
+        ({"label_smoothing_factor": 0.1}, {}),
+        ({}, {"compute_loss_func": lambda *_, **__: 0.0}),
+        ({}, {"data_collator": list}),
+    ],
+)
+def test_what_is_not_the_plain_loss_is_left_to_trl(model, tokenizer, tmp_path, options, others):
+    assert type(build(model, tokenizer, tmp_path, options, **others)) is SFTTrainer
 
-    from trlm_utils import chat
 
-    settings = training.common_settings(tmp_path, choose_precision("cpu"), 0)
-    dataset = Dataset.from_list([{"messages": chat.to_messages("1 + 1?", "2")}] * 4)
-    for options in ({"packing": True}, {"loss_type": "dft"}, {"label_smoothing_factor": 0.1}):
-        config = training.make_config(SFTConfig, **settings, **options)
-        trainer = sft.make_trainer(model, config, train_dataset=dataset, processing_class=tokenizer)
-        assert type(trainer) is SFTTrainer
+def test_learned_prompts_are_left_to_trl(model, tokenizer, tmp_path):
+    """They lengthen every row, so that positions and targets no longer fit."""
+    from peft import PromptTuningConfig, get_peft_model
+
+    model = get_peft_model(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
+    assert type(build(model, tokenizer, tmp_path)) is SFTTrainer
 
 
 def test_prompt_and_completion_rows_are_packed_too(model, tokenizer, tmp_path):
-    from datasets import Dataset
-
     settings = training.common_settings(tmp_path, choose_precision("cpu"), 0)
     row = {"prompt": "Ana has 3", "completion": " and 4: 7"}
     trainer = sft.make_trainer(
@@ -104,16 +123,31 @@ def test_prompt_and_completion_rows_are_packed_too(model, tokenizer, tmp_path):
     assert batch["input_ids"].shape[1] == asked + replied + 1
 
 
-def test_layers_that_remember_are_not_packed(model, tokenizer, tmp_path):
-    """A convolution or state-space layer does not see where a conversation begins."""
-    from datasets import Dataset
+@pytest.mark.parametrize(
+    ("name", "options", "apart"),
+    [
+        ("LlamaForCausalLM", {}, True),
+        ("Gemma2ForCausalLM", {"head_dim": 8, "num_key_value_heads": 2}, True),
+        # a convolution carries the end of one conversation into the next
+        ("Lfm2ForCausalLM", CONVOLUTION, False),
+        ("OPTForCausalLM", {"ffn_dim": 32, "word_embed_proj_dim": 16}, False),  # counts itself
+    ],
+)
+def test_whether_conversations_stay_apart_is_asked_of_the_model(name, options, apart):
+    import torch
+    import transformers
 
-    from trlm_utils import chat
+    kind = getattr(transformers, name)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    model = kind(kind.config_class(vocab_size=32, intermediate_size=32, **sizes, **options))
+    model.train()
+    assert sft.keeps_apart(model) is apart
+    assert model.training
 
-    settings = training.common_settings(tmp_path, choose_precision("cpu"), 0)
-    dataset = Dataset.from_list([{"messages": chat.to_messages("1 + 1?", "2")}] * 4)
-    for kind, packs in (("full_attention", True), ("conv", False)):
-        model.config.layer_types = [kind, "full_attention"]
-        config = training.make_config(SFTConfig, **settings)
-        trainer = sft.make_trainer(model, config, train_dataset=dataset, processing_class=tokenizer)
-        assert isinstance(trainer.data_collator, sft.PackedRows) is packs
+
+def test_a_model_that_mixes_conversations_is_not_packed(model, tokenizer, tmp_path, monkeypatch):
+    for apart in (True, False):
+        monkeypatch.setattr(sft, "keeps_apart", lambda _, apart=apart: apart)
+        collator = build(model, tokenizer, tmp_path).data_collator
+        assert isinstance(collator, sft.PackedRows) is apart

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
+# Arguments of SFTTrainer that see the batch or compute the loss: theirs is TRL's way.
+OWN_WAYS = {"data_collator", "compute_loss_func", "compute_metrics"}
 
 
 def pack(lengths: Sequence[int], width: int) -> list[list[int]]:
@@ -70,11 +71,39 @@ class PackedRows:
         return {name: torch.tensor(values) for name, values in rows.items()}
 
 
-def make_trainer(model: Any, args: Any, **others: Any) -> Any:
-    """An SFTTrainer; anything but the plain loss on a CPU is TRL's as it stands.
+def keeps_apart(model: Any) -> bool:
+    """Whether a position of 0 begins a conversation that sees nothing of those before it.
 
-    Entropy is not logged. Rows are packed (`PackedRows`) for models made of attention
-    layers only: state-space layers would carry one conversation into the next.
+    Models of attention layers do so as a rule; state-space and convolution layers, and
+    models that count positions themselves, do not. Asked of the model: whether a second
+    conversation's scores have a gradient in the first one's embeddings.
+    """
+    import torch
+
+    embedded = []
+
+    def follow(_module: Any, _inputs: Any, output: Any) -> Any:
+        embedded.append(output.detach().requires_grad_())
+        return embedded[-1]
+
+    training = model.training
+    model.eval()
+    hook = model.get_input_embeddings().register_forward_hook(follow)
+    ids, positions = torch.tensor([[1, 2, 3, 1, 2, 3]]), torch.tensor([[0, 1, 2, 0, 1, 2]])
+    try:
+        scores = model(input_ids=ids, position_ids=positions, use_cache=False).logits
+    finally:
+        hook.remove()
+        model.train(training)
+    (gradient,) = torch.autograd.grad(scores[:, 3:].sum(), embedded[0])
+    return not gradient[:, :3].any()
+
+
+def make_trainer(model: Any, args: Any, **others: Any) -> Any:
+    """An SFTTrainer; anything but the plain loss in one process on a CPU is TRL's as it is.
+
+    Rows are packed (`PackedRows`) where that keeps conversations apart (`keeps_apart`).
+    Entropy is not logged, and tokens are counted by what is not the padding token.
 
     Args:
         args: an SFTConfig.
@@ -82,11 +111,20 @@ def make_trainer(model: Any, args: Any, **others: Any) -> Any:
     """
     from trl import SFTTrainer
 
-    other_loss = args.loss_type != "nll" or args.label_smoothing_factor
-    if args.device.type != "cpu" or other_loss or args.packing or args.padding_free:
+    prompts_learned = any(c.is_prompt_learning for c in getattr(model, "peft_config", {}).values())
+    if (
+        args.device.type != "cpu"
+        or args.world_size > 1
+        or args.loss_type != "nll"
+        or args.label_smoothing_factor
+        or args.packing
+        or args.padding_free
+        or OWN_WAYS & others.keys()
+        or prompts_learned
+    ):
         return SFTTrainer(model, args=args, **others)
     trainer = _trained_tokens_only()(model, args=args, **others)
-    if ATTENTION.issuperset(getattr(model.config, "layer_types", None) or ()):
+    if not trainer.aux_loss_enabled and keeps_apart(trainer.model):
         trainer.data_collator = PackedRows(trainer.processing_class.pad_token_id)
     return trainer
 
