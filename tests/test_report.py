@@ -3,7 +3,7 @@
 import pytest
 
 from trlm_utils import recipes, report, stats
-from trlm_utils.stage import read_json, write_json, write_rows
+from trlm_utils.stage import read_json, read_rows, write_json, write_rows
 
 LADDER_KEYS = {
     "stage",
@@ -88,6 +88,25 @@ def test_differences_are_pooled_over_seeds(run):
     assert row["seeds"] == 2
     error = (row["high"] - row["difference"]) / stats.Z
     assert error == pytest.approx((questions**2 + seeds**2) ** 0.5)
+
+
+@pytest.mark.parametrize("folder", ["", "seed-1"])
+def test_questions_that_one_seed_alone_was_asked_have_its_own_interval(run, folder):
+    """Whichever seed it is: another BANDS in one of them must not stop the report."""
+    data = run / folder / "07_evaluation" / "data"
+    sides = {"04_dpo": [0.0, 0.0, 0.0, 1.0], "06_grpo": [1.0, 1.0, 0.0, 1.0]}
+    for stage, scores in sides.items():
+        path = data / f"records_{stage}.jsonl"
+        extra = [r | {"band": "longer", "id": r["id"] + " longer"} for r in records(scores)]
+        write_rows(path, [*read_rows(path), *extra])
+    seen = read_rows(data / "comparisons.jsonl")
+    seen.append(comparison(0.5, 0.0, 1.0) | {"band": "longer"})
+    write_rows(data / "comparisons.jsonl", seen)
+    found = report.collect(recipes.load_plan("nano"), run)["comparisons"]
+    assert [(row["band"], row["seeds"]) for row in found] == [("in_distribution", 2), ("longer", 1)]
+    mean, low, high = stats.paired_difference(*sides.values())
+    assert found[1]["difference"] == pytest.approx(mean)
+    assert (found[1]["low"], found[1]["high"]) == (pytest.approx(low), pytest.approx(high))
 
 
 def test_every_pair_of_stages_is_compared(run):

@@ -197,21 +197,21 @@ def pooled(comparisons: list[dict[str, Any]], records: Records) -> list[dict[str
             rows = groups[start, end, row["band"], row["decoding"]]
             n, mean = len(rows), row["difference"]
             within = (row["high"] - row["low"]) / (2 * stats.Z)
-            between = sum((r["difference"] - mean) ** 2 for r in rows) / (n - 1) / n
+            spread = sum((r["difference"] - mean) ** 2 for r in rows)
+            between = spread / (n - 1) / n if n > 1 else 0.0  # one seed alone was asked this
             half = stats.Z * (within**2 + between) ** 0.5
             result.append(row | {"low": mean - half, "high": mean + half, "seeds": n})
     return result
 
 
 def _averaged(found: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """A stage's evaluation records with each accuracy averaged over the seeds."""
-    scores: dict[tuple[str, str], list[float]] = defaultdict(list)
+    """A stage's evaluation records with each accuracy averaged over the seeds that have it."""
+    same: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for record in (record for records in found for record in records):
-        scores[record["id"], record["decoding"]].append(record["accuracy"])
+        same[record["id"], record["decoding"]].append(record)
     return [
-        record | {"accuracy": sum(scored) / len(scored)}
-        for record in found[0]
-        for scored in [scores[record["id"], record["decoding"]]]
+        records[0] | {"accuracy": sum(r["accuracy"] for r in records) / len(records)}
+        for records in same.values()
     ]
 
 
