@@ -157,8 +157,8 @@ def over_seeds(rows: Any) -> Any:
 
     found = []
     for stage, group in rows.groupby("stage", sort=False):
-        n, mean = len(group), group["accuracy"].mean()
-        spread = stats.Z * group["accuracy"].std() / n**0.5 if n > 1 else 0.0
+        mean = group["accuracy"].mean()
+        spread = stats.Z * stats.standard_error(list(group["accuracy"]))
         below = ((mean - group["low"].mean()) ** 2 + spread**2) ** 0.5
         above = ((group["high"].mean() - mean) ** 2 + spread**2) ** 0.5
         low, high = max(0.0, mean - below), min(1.0, mean + above)

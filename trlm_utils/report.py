@@ -195,12 +195,11 @@ def pooled(comparisons: list[dict[str, Any]], records: Records) -> list[dict[str
     for start, end in pairs:
         for row in evaluation.compare(averaged[start], averaged[end], (start, end)):
             rows = groups[start, end, row["band"], row["decoding"]]
-            n, mean = len(rows), row["difference"]
-            within = (row["high"] - row["low"]) / (2 * stats.Z)
-            spread = sum((r["difference"] - mean) ** 2 for r in rows)
-            between = spread / (n - 1) / n if n > 1 else 0.0  # one seed alone was asked this
-            half = stats.Z * (within**2 + between) ** 0.5
-            result.append(row | {"low": mean - half, "high": mean + half, "seeds": n})
+            mean = row["difference"]
+            questions = (row["high"] - row["low"]) / (2 * stats.Z)
+            seeds = stats.standard_error([r["difference"] for r in rows])
+            half = stats.Z * (questions**2 + seeds**2) ** 0.5
+            result.append(row | {"low": mean - half, "high": mean + half, "seeds": len(rows)})
     return result
 
 

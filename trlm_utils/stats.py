@@ -62,7 +62,7 @@ def mean_interval(scores: Sequence[float], samples: int = 1) -> tuple[float, flo
 
 
 def standard_error(scores: Sequence[float]) -> float:
-    """Standard error of the mean of per-question scores; 0 for a single one.
+    """Standard error of the mean of scores (of questions, or of seeds); 0 for a single one.
 
     What lm-eval prints. `mean_interval` says more: it has a width where all scores agree.
     """
@@ -93,9 +93,7 @@ def paired_difference(
     changes = [b - a for a, b in zip(before, after, strict=True)]
     mean = sum(changes) / len(changes)
     padded = [*changes, 1.0, -1.0, 0.0, 0.0]
-    n = len(padded)
-    centre = sum(padded) / n
-    error = math.sqrt(sum((c - centre) ** 2 for c in padded) / (n - 1) / n)
+    error = standard_error(padded)
     return mean, max(-1.0, mean - Z * error), min(1.0, mean + Z * error)
 
 
