@@ -61,6 +61,13 @@ def test_an_end_token_without_loss_is_found(model, tokenizer, rows, tmp_path, bu
     assert not preflight.check_end_token(trainer).ok
 
 
+def test_rows_cut_before_their_first_trained_token_are_found(model, tokenizer, rows, tmp_path):
+    trainer = sft_trainer(model, tokenizer, rows, tmp_path, max_length=5)
+    checks = preflight.check_sft(trainer, [r["messages"] for r in rows], CPU)
+    with pytest.raises(PreflightError, match="no row has a token to train on .raise MAX_LENGTH"):
+        preflight.report(checks)
+
+
 def test_a_packed_row_counts_each_of_its_conversations(model, tokenizer, rows, tmp_path):
     trainer = sft_trainer(model, tokenizer, rows, tmp_path, sft.make_trainer, max_length=512)
     collate = trainer.data_collator

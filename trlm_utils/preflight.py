@@ -95,6 +95,9 @@ def check_end_token(trainer: Any) -> Check:
     """
     import torch
 
+    name = "end token carries loss"
+    if not len(trainer.train_dataset):  # TRL drops rows without a trained token
+        return Check(name, "no row has a token to train on", False, "raise MAX_LENGTH")
     batch = next(iter(trainer.get_train_dataloader()))
     ids, labels = batch["input_ids"].flatten(), batch["labels"].flatten()
     # a packed row holds several conversations, and positions begin anew in each
@@ -105,7 +108,7 @@ def check_end_token(trainer: Any) -> Check:
     asked = len(conversation[ids != tokenizer.pad_token_id].unique())
     carried = len(conversation[(ids == end) & (labels == end)].unique())
     return Check(
-        "end token carries loss",
+        name,
         f"{carried} of {asked} rows in a batch",
         carried == asked,
         "the pad token must differ from the end token, and the template must mark it",
