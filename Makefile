@@ -38,20 +38,20 @@ help: ## list what there is
 	@touch $@
 
 course: $(READY) ## run the course headless and print where the report is
-	$(PY) -m trlm_utils.pipeline run $(RECIPE) --scale $(SCALE) --seed $(SEEDS) $(ARGS)
+	$(PY) -m trlm_utils run $(RECIPE) --scale $(SCALE) --seed $(SEEDS) $(ARGS)
 
 ablations hacking algorithms: SEEDS = 0,1,2
 ablations: $(READY) ## train the arms that notebook 10 reads: three seeds, resumable, long
-	$(PY) -m trlm_utils.pipeline run ablations --seed $(SEEDS) $(ARGS)
+	$(PY) -m trlm_utils run ablations --seed $(SEEDS) $(ARGS)
 
 hacking: $(READY) ## train rewards that are gamed, and their cures, for notebook 13
-	$(PY) -m trlm_utils.pipeline run hacking --seed $(SEEDS) $(ARGS)
+	$(PY) -m trlm_utils run hacking --seed $(SEEDS) $(ARGS)
 
 algorithms: $(READY) ## train GRPO, RLOO, PPO and process rewards for notebook 13
-	$(PY) -m trlm_utils.pipeline run algorithms --seed $(SEEDS) $(ARGS)
+	$(PY) -m trlm_utils run algorithms --seed $(SEEDS) $(ARGS)
 
 compare: $(READY) ## set the reports of the recipes that were run side by side, on one page
-	$(PY) -m trlm_utils.pipeline compare
+	$(PY) -m trlm_utils compare
 
 test: $(READY) ## run every test
 	$(PY) -m pytest
@@ -67,25 +67,25 @@ lint: $(READY) ## check style and formatting
 	$(PY) -m ruff format --check .
 
 notebooks: $(READY) ## put the outputs of the last nano run into the committed notebooks
-	$(PY) -m trlm_utils.pipeline run deep_dives --force
-	$(PY) -m trlm_utils.notebooks publish
+	$(PY) -m trlm_utils run deep_dives --force
+	$(PY) -m tools.publish publish
 
 slides: $(READY) ## notebooks as slides in runs/slides (NOTEBOOKS="05_grpo_rewards ...")
-	$(PY) -m trlm_utils.slides $(NOTEBOOKS)
+	$(PY) -m tools.slides $(NOTEBOOKS)
 
 browser: $(READY) ## try the explorer in JupyterLab and the slides, in Chromium (which you install)
 	$(PY) -m pytest tests/browser.py
 
 verify: $(READY) ## build the trlm recipe at full scale on tiny stand-ins
-	$(PY) -m trlm_utils.pipeline verify trlm
+	$(PY) -m trlm_utils verify trlm
 
 benchmark: $(READY) ## time rollouts, answers and training against the obvious ways (ARGS='--math FOLDER')
 	@mkdir -p runs
 	@for what in rollouts curation "answers $(ARGS)" training; do \
-	  $(PY) -m trlm_utils.benchmark $$what || exit 1; done | tee runs/benchmark.txt
+	  $(PY) -m tools.benchmark $$what || exit 1; done | tee runs/benchmark.txt
 
 doctor: $(READY) ## look at this machine
-	$(PY) -m trlm_utils.pipeline doctor
+	$(PY) -m trlm_utils doctor
 
 lab: $(READY) ## open the notebooks
 	$(PY) -m jupyterlab notebooks

@@ -14,8 +14,8 @@ import time
 
 import pytest
 
-from trlm_utils import slides
-from trlm_utils.stage import PROJECT_ROOT, runs_root
+from tools import slides
+from trlm_utils.files import PROJECT_ROOT, runs_root
 
 OPTIONS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run "
@@ -104,7 +104,7 @@ def lab(tmp_path_factory):
         "TRLM_RUNS_DIR": str(folder / "runs"),
         "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
     }
-    run = [sys.executable, "-m", "trlm_utils.pipeline", "run", str(folder / "browser.yaml")]
+    run = [sys.executable, "-m", "trlm_utils", "run", str(folder / "browser.yaml")]
     done = subprocess.run(run, env=variables, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     shutil.copy(folder / "runs" / "browser" / "05_grpo_rewards" / "notebook.ipynb", folder)

@@ -21,9 +21,9 @@ _spec.loader.exec_module(importlib.util.module_from_spec(_spec))
 @pytest.fixture(scope="session")
 def tokenizer():
     """The course's own tokenizer, trained in-process."""
-    from trlm_utils import models, world
+    from trlm_utils import models, nanoworld
 
-    return models.build_tokenizer(world.sample_text(300))
+    return models.build_tokenizer(nanoworld.sample_text(300))
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_gsm8k_gold():
 
 @pytest.mark.real_data
 def test_every_gsm8k_gold_answer_equals_itself_and_not_its_neighbour(real_data):
-    from trlm_utils.stage import read_rows
+    from trlm_utils.files import read_rows
 
     golds = [
         answers.gsm8k_gold(row["answer"]) for row in read_rows(real_data / "gsm8k" / "test.jsonl")
@@ -113,7 +113,7 @@ def test_every_gsm8k_gold_answer_equals_itself_and_not_its_neighbour(real_data):
 
 @pytest.mark.real_data
 def test_every_math500_gold_answer_equals_itself_in_a_box(real_data):
-    from trlm_utils.stage import read_json
+    from trlm_utils.files import read_json
 
     golds = [row["answer"] for row in read_json(real_data / "math500" / "test.json")]
     assert len(golds) == 500

@@ -3,9 +3,10 @@
 import pytest
 import yaml
 
-from trlm_utils import arms, recipes
-from trlm_utils.recipes import RecipeError
-from trlm_utils.stage import StageError, write_json, write_rows
+from trlm_utils.evaluation import arms
+from trlm_utils.files import CourseError, write_json, write_rows
+from trlm_utils.runner import recipes
+from trlm_utils.runner.recipes import RecipeError
 
 GROUPS = {"rate": {"low": "arm-low", "high": "arm-high"}}
 SCORES = {  # per seed, one greedy answer to each of four questions
@@ -74,7 +75,7 @@ def test_a_table_that_cannot_be_read_gets_one_line(tmp_path, content, message):
     path = tmp_path / "t.csv"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(StageError, match=message):
+    with pytest.raises(CourseError, match=message):
         arms.read_table("rates", ["arm", "accuracy"], str(path))
 
 

@@ -2,7 +2,8 @@
 
 import torch
 
-from trlm_utils import benchmark, world
+from tools import benchmark
+from trlm_utils import nanoworld
 
 
 def test_sides_take_turns_after_a_warm_up():
@@ -41,7 +42,7 @@ def test_the_three_settings_build(tmp_path):
     for settings in benchmark.training_settings().values():
         options = {k: v for k, v in settings.items() if k not in ("matrix_rate", "lean")}
         SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **options)
-    assert world.BANDS["in_distribution"][1:3] == (1, 4)  # what make_problems draws
+    assert nanoworld.BANDS["in_distribution"][1:3] == (1, 4)  # what make_problems draws
 
 
 def test_a_missing_run_is_one_line(tmp_path, capsys):

@@ -1,6 +1,6 @@
 """The chat template: prefix property, where the loss lies, what survives decoding."""
 
-from trlm_utils import chat, models, world
+from trlm_utils import chat, models, nanoworld
 
 TWO_TURNS = [
     {"role": "system", "content": "Be brief."},
@@ -50,8 +50,8 @@ def test_think_tags_survive_skip_special_tokens(tokenizer):
 def test_numbers_and_words_of_the_world_are_one_token_each(tokenizer):
     for number in range(100):
         assert len(tokenizer(f" {number}")["input_ids"]) == 1
-    for problem in world.make_problems("tokens", 100):
-        trace = " " + world.careful_trace(problem)
+    for problem in nanoworld.make_problems("tokens", 100):
+        trace = " " + nanoworld.careful_trace(problem)
         pieces = tokenizer.tokenize(trace)
         assert all(len(p) > 1 or not p.isalnum() for p in pieces), pieces
 

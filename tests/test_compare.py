@@ -2,8 +2,8 @@
 
 import pytest
 
-from trlm_utils import compare, pipeline
-from trlm_utils.stage import StageError, read_json, write_json
+from trlm_utils.files import CourseError, read_json, write_json
+from trlm_utils.runner import command, compare
 
 
 def rung(stage, decoding, accuracy, seed=0, band="in_distribution"):
@@ -57,7 +57,7 @@ def test_means_over_seeds():
 
 
 def test_the_page_holds_all_recipes_and_names_those_not_run(runs, capsys):
-    assert pipeline.main(["compare"]) == 0
+    assert command.main(["compare"]) == 0
     folder = runs / "compare"
     page = (folder / "compare.html").read_text()
     assert "<svg" in page and "&lt;x&gt;" in page and "http" not in page.split("</svg>")[1]
@@ -68,13 +68,13 @@ def test_the_page_holds_all_recipes_and_names_those_not_run(runs, capsys):
 
 def test_a_report_of_another_form_is_named_with_what_to_do(runs, capsys):
     write_json(runs / "tina" / "report.json", {"ladder": []})
-    assert pipeline.main(["compare"]) == 2
+    assert command.main(["compare"]) == 2
     said = capsys.readouterr().err
     assert "tina/report.json has no 'about'; write it again" in said and said.count("\n") == 1
 
 
 def test_without_any_report_it_says_what_to_run(tmp_path, monkeypatch):
     monkeypatch.setenv("TRLM_RUNS_DIR", str(tmp_path))
-    with pytest.raises(StageError, match="make course RECIPE"):
+    with pytest.raises(CourseError, match="make course RECIPE"):
         compare.write()
-    assert pipeline.main(["compare"]) == 2
+    assert command.main(["compare"]) == 2

@@ -8,19 +8,23 @@ import re
 import pytest
 
 import trlm_utils
-from trlm_utils import rewards
+from trlm_utils.rewards import library
 
-MODULES = [module.name for module in pkgutil.iter_modules(trlm_utils.__path__)]
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(trlm_utils.__path__, "trlm_utils.")
+    if not module.name.endswith("__main__")
+]
 
 
-@pytest.mark.parametrize("name", rewards.REWARDS)
+@pytest.mark.parametrize("name", library.REWARDS)
 def test_every_reward_has_an_example_and_its_range(name):
-    text = rewards.REWARDS[name].__doc__
+    text = library.REWARDS[name].__doc__
     assert ">>>" in text
     assert re.search(r"in [\[(]-?[\d.p]|else 0\.0", text)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings(name):
-    failed, _ = doctest.testmod(importlib.import_module(f"trlm_utils.{name}"))
+    failed, _ = doctest.testmod(importlib.import_module(name))
     assert failed == 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trlm_utils import estimate, pipeline, recipes
+from trlm_utils.runner import command, estimate, recipes
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_the_text_names_downloads_and_what_does_not_fit(trlm):
 
 
 def test_show_prints_the_estimate_and_refuses_an_unknown_card(capsys):
-    assert pipeline.main(["show", "tunix", "--scale", "full", "--gpu", "L40S"]) == 0
+    assert command.main(["show", "tunix", "--scale", "full", "--gpu", "L40S"]) == 0
     assert "One L40S (48 GB, $1.00 an hour), estimated" in capsys.readouterr().out
-    assert pipeline.main(["show", "tunix", "--scale", "full", "--gpu", "P100"]) == 2
+    assert command.main(["show", "tunix", "--scale", "full", "--gpu", "P100"]) == 2
     assert "no card 'P100'; known: T4" in capsys.readouterr().err

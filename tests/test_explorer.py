@@ -2,7 +2,8 @@
 
 import pytest
 
-from trlm_utils import explorer, plots
+from trlm_utils import plots
+from trlm_utils.rewards import explorer
 
 GROUP = {
     "careful": "<think> 2 + 3: 5.</think> The answer is 5.",

@@ -2,8 +2,9 @@
 
 import pytest
 
-from trlm_utils import chat, filters
-from trlm_utils.stage import StageError
+from trlm_utils import chat
+from trlm_utils.curation import filters
+from trlm_utils.files import CourseError
 
 LONG = (
     "On Monday Ana picked twelve apples in the old garden behind her house and gave five of them "
@@ -55,7 +56,7 @@ def test_contract_is_that_of_the_reward():
 def test_too_many_tokens(tokenizer):
     found = reasons({"max_tokens": 30}, [row("a"), row("word " * 40)], tokenizer)
     assert found == [None, "over 30 tokens"]
-    with pytest.raises(StageError, match="needs a tokenizer"):
+    with pytest.raises(CourseError, match="needs a tokenizer"):
         filters.build({"max_tokens": 30}, None, ())
 
 
@@ -97,10 +98,10 @@ def test_ambiguous_answers(answer):
     ],
 )
 def test_bad_checks_are_refused(checks, said):
-    with pytest.raises(StageError, match=said):
+    with pytest.raises(CourseError, match=said):
         filters.validate(checks)
 
 
 def test_an_unknown_language_is_refused():
-    with pytest.raises(StageError, match="unknown code 'english'"):
+    with pytest.raises(CourseError, match="unknown code 'english'"):
         filters.build({"language": ["english"]}, None, ())

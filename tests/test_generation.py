@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trlm_utils import generation, world
+from trlm_utils import generation, nanoworld
 
 PROMPTS = ["Ana has 12 apples.", "Compute", "Ben has the ball. May swaps Ben and Dan."]
 
@@ -63,7 +63,7 @@ def test_the_end_token_is_counted_and_what_follows_it_is_not(model, tokenizer):
 
 def test_agrees_with_generate_when_completions_end_at_different_times(model, tokenizer):
     """Ended completions are dropped from the batch; the others must not notice."""
-    prompts = [p.question for p in world.make_problems("ends", 24)]
+    prompts = [p.question for p in nanoworld.make_problems("ends", 24)]
     encoded = tokenizer(prompts)["input_ids"]
     settings = {"pad": tokenizer.pad_token_id, "max_new_tokens": 40, "temperature": 0.0}
     endless = generation.complete(model, encoded, end=-1, **settings)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from trlm_utils import mixture, sources
-from trlm_utils.stage import StageError
+from trlm_utils.curation import mixture, sources
+from trlm_utils.files import CourseError
 
 
 def write(path, rows):
@@ -69,7 +69,7 @@ def test_too_many_bad_rows_stop_it_and_say_why(tmp_path):
     rows = [{"question": "q", "response": "r"}, {"question": "q"}]
     source = {"path": write(tmp_path / "bad.jsonl", rows)}
     with pytest.raises(
-        StageError, match="1 of 2 rows are bad, most often: no reply; allowed are 5%"
+        CourseError, match="1 of 2 rows are bad, most often: no reply; allowed are 5%"
     ):
         mixture.collect("sft_stage1", {"sources": [source]}, tmp_path / "out")
     assert "no reply" in (tmp_path / "out" / mixture.REJECTED).read_text()
@@ -82,7 +82,7 @@ def test_shards_are_named_by_their_bytes_and_damage_is_noticed(plain, tmp_path):
     again = mixture.collect("sft_stage1", {"sources": [plain]}, tmp_path / "two", shard_rows=10)
     assert [s["file"] for s in found["shards"]] == [s["file"] for s in again["shards"]]
     (folder / found["shards"][0]["file"]).write_bytes(b"")
-    with pytest.raises(StageError, match="missing or damaged"):
+    with pytest.raises(CourseError, match="missing or damaged"):
         mixture.read(folder)
 
 
@@ -183,7 +183,7 @@ def test_push_uploads_what_was_kept_and_not_what_was_left_out(plain, tmp_path, m
             calls.append(options)
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    with pytest.raises(StageError, match="not a finished collection"):
+    with pytest.raises(CourseError, match="not a finished collection"):
         mixture.push(tmp_path, "me/set")
     mixture.collect("sft_stage1", {"sources": [plain]}, tmp_path / "out")
     assert mixture.push(tmp_path / "out", "me/set") == "hub/me/set"
@@ -208,7 +208,7 @@ def test_push_uploads_what_was_kept_and_not_what_was_left_out(plain, tmp_path, m
     ],
 )
 def test_bad_mixtures_are_refused_in_one_line(spec, said):
-    with pytest.raises(StageError, match=f"^sft_stage1: .*{said}") as caught:
+    with pytest.raises(CourseError, match=f"^sft_stage1: .*{said}") as caught:
         mixture.validate("sft_stage1", spec)
     assert "\n" not in str(caught.value)
 
@@ -245,5 +245,5 @@ def test_a_folder_is_filled_in_and_missed_in_one_line(tmp_path):
     mixture.validate("sft_stage1", spec, folder=str(tmp_path))
     placed = mixture.placed(spec, str(tmp_path))
     assert mixture.collect("sft_stage1", placed, tmp_path / "out")["rows"] == 1
-    with pytest.raises(StageError, match="DATA_DIR is not set"):
+    with pytest.raises(CourseError, match="DATA_DIR is not set"):
         mixture.validate("sft_stage1", spec)

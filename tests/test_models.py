@@ -137,9 +137,9 @@ def test_architectures_have_the_published_number_of_parameters(name, parameters)
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_stand_in_is_of_the_same_class_and_its_template_keeps_both_promises(name):
-    from trlm_utils import chat, world
+    from trlm_utils import chat, nanoworld
 
-    model, tokenizer = models.build_stand_in(name, world.sample_text(50))
+    model, tokenizer = models.build_stand_in(name, nanoworld.sample_text(50))
     assert type(model).__name__ in models.architecture(name).architectures
     assert model.config.num_hidden_layers == 2
     turns = chat.to_messages("Q", "A", system="S") + chat.to_messages("R", "B")
@@ -151,10 +151,10 @@ def test_a_stand_in_is_of_the_same_class_and_its_template_keeps_both_promises(na
 
 
 def test_the_family_is_told_by_the_tokens():
-    from trlm_utils import world
+    from trlm_utils import nanoworld
 
     for name, family in (("gemma-2-2b-it", "gemma"), ("SmolLM2-135M-Instruct", "chatml")):
-        _, tokenizer = models.build_stand_in(name, world.sample_text(20))
+        _, tokenizer = models.build_stand_in(name, nanoworld.sample_text(20))
         assert models.family_of(tokenizer) == family
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from trlm_utils import notebooks, recipes
-from trlm_utils.stage import PROJECT_ROOT
+from tools import publish
+from trlm_utils.files import PROJECT_ROOT
+from trlm_utils.runner import recipes
 
-PATHS = sorted(notebooks.NOTEBOOKS.glob("*.ipynb"))
+PATHS = sorted(publish.NOTEBOOKS.glob("*.ipynb"))
 EXPECTED = [
     "00_start_here",
     "01_data_curation",
@@ -43,14 +44,14 @@ def test_the_sequence_is_complete():
 
 @each
 def test_outputs_belong_to_the_source(path):
-    assert notebooks.check(path) == []
+    assert publish.check(path) == []
 
 
 def test_a_changed_source_is_noticed(tmp_path):
     notebook = read(PATHS[0])
     notebook.cells[0].source += " changed"
     nbformat.write(notebook, tmp_path / "n.ipynb")
-    assert "do not belong" in notebooks.check(tmp_path / "n.ipynb")[0]
+    assert "do not belong" in publish.check(tmp_path / "n.ipynb")[0]
 
 
 @each
@@ -161,17 +162,17 @@ def test_readme_says_what_by_steps_says():
 
 
 def test_every_figure_comes_in_three_forms():
-    names = {p.stem for p in Path(notebooks.FIGURES).iterdir() if p.suffix not in (".md", ".txt")}
+    names = {p.stem for p in Path(publish.FIGURES).iterdir() if p.suffix not in (".md", ".txt")}
     assert "ladder" in names
     for name in names:
         for suffix in (".svg", ".png", ".csv"):
-            assert (notebooks.FIGURES / f"{name}{suffix}").exists(), name + suffix
+            assert (publish.FIGURES / f"{name}{suffix}").exists(), name + suffix
 
 
 def test_edited_text_keeps_its_outputs():
     source, executed = read(PATHS[0]), read(PATHS[0])
     source.cells[0].source = "# Other words"
-    merged = notebooks.merge_outputs(source, executed)
+    merged = publish.merge_outputs(source, executed)
     assert merged.cells[0].source == "# Other words"
     assert [c.get("outputs") for c in merged.cells[1:]] == [
         c.get("outputs") for c in read(PATHS[0]).cells[1:]
@@ -181,8 +182,8 @@ def test_edited_text_keeps_its_outputs():
 def test_merging_refuses_a_copy_of_another_source():
     source, executed = read(PATHS[0]), read(PATHS[0])
     next(c for c in executed.cells if c.cell_type == "code").source = "other"
-    with pytest.raises(notebooks.StageError, match="another source"):
-        notebooks.merge_outputs(source, executed)
+    with pytest.raises(publish.CourseError, match="another source"):
+        publish.merge_outputs(source, executed)
 
 
 def test_stderr_and_personal_paths_are_left_out():
@@ -192,7 +193,7 @@ def test_stderr_and_personal_paths_are_left_out():
         nbformat.v4.new_output("stream", name="stderr", text="noise"),
         nbformat.v4.new_output("stream", name="stdout", text=f"{PROJECT_ROOT}/x"),
     ]
-    merged = notebooks.merge_outputs(source, executed)
+    merged = publish.merge_outputs(source, executed)
     kept = next(c for c in merged.cells if c.cell_type == "code").outputs
     assert [o.text for o in kept] == ["./x"]
 
@@ -209,7 +210,7 @@ def test_pictures_get_smaller_once_and_stay_the_same_size():
     buffer = io.BytesIO()
     noise.save(buffer, format="PNG")
     encoded = base64.b64encode(buffer.getvalue()).decode()
-    small = notebooks.smaller_png(encoded)
+    small = publish.smaller_png(encoded)
     assert len(small) < len(encoded) / 2
-    assert notebooks.smaller_png(small) == small
+    assert publish.smaller_png(small) == small
     assert Image.open(io.BytesIO(base64.b64decode(small))).size == (64, 64)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trlm_utils import optimizers
+from trlm_utils.training import optimizers
 
 
 def names(model, group):

@@ -5,9 +5,10 @@ import os
 
 import pytest
 
-from trlm_utils import pipeline, recipes
-from trlm_utils.recipes import RecipeError
-from trlm_utils.stage import outputs_digest, write_json, write_text
+from trlm_utils.files import write_json, write_text
+from trlm_utils.runner import command, digest, kernel, pipeline, recipes
+from trlm_utils.runner.recipes import RecipeError
+from trlm_utils.stage import outputs_digest
 
 
 @pytest.fixture
@@ -27,12 +28,12 @@ def test_digest_changes_with_parameters_and_upstream_but_not_with_the_folder(pla
     stage = plan.stages[2]
     other = recipes.load_plan("smoke", overrides=["02_sft_stage1.EPOCHS=2.0"]).stages[2]
     moved = recipes.load_plan("smoke", run_dir="/elsewhere").stages[2]
-    first = pipeline.inputs_digest(stage, tmp_path)
-    assert first == pipeline.inputs_digest(stage, tmp_path)
-    assert first == pipeline.inputs_digest(moved, tmp_path)
-    assert first != pipeline.inputs_digest(other, tmp_path)
+    first = digest.inputs_digest(stage, tmp_path)
+    assert first == digest.inputs_digest(stage, tmp_path)
+    assert first == digest.inputs_digest(moved, tmp_path)
+    assert first != digest.inputs_digest(other, tmp_path)
     finish(tmp_path / "01_data_curation", "d")
-    assert first != pipeline.inputs_digest(stage, tmp_path)
+    assert first != digest.inputs_digest(stage, tmp_path)
 
 
 def test_digest_changes_with_a_suites_files(tmp_path):
@@ -40,10 +41,10 @@ def test_digest_changes_with_a_suites_files(tmp_path):
     write_text(data, "[]")
     override = ["07_evaluation.SUITES=[tina]", f"07_evaluation.SUITE_DIR={tmp_path}"]
     stage = recipes.load_plan("smoke", overrides=override).stages[-1]
-    before = pipeline.inputs_digest(stage, tmp_path / "runs")
-    assert before == pipeline.inputs_digest(stage, tmp_path / "runs")
+    before = digest.inputs_digest(stage, tmp_path / "runs")
+    assert before == digest.inputs_digest(stage, tmp_path / "runs")
     write_text(data, "[1]")
-    assert before != pipeline.inputs_digest(stage, tmp_path / "runs")
+    assert before != digest.inputs_digest(stage, tmp_path / "runs")
 
 
 def test_digest_changes_with_the_data_files(tmp_path):
@@ -54,17 +55,17 @@ def test_digest_changes_with_the_data_files(tmp_path):
         (folder / f"{name}.jsonl").write_text(row + "\n")
     override = [f"01_data_curation.DATA_DIR={folder}"]
     stage = recipes.load_plan("gsm8k", overrides=override).stages[0]
-    before = pipeline.inputs_digest(stage, tmp_path)
+    before = digest.inputs_digest(stage, tmp_path)
     (folder / "train.jsonl").write_text(row + "\n" + row + "\n")
-    assert pipeline.inputs_digest(stage, tmp_path) != before
+    assert digest.inputs_digest(stage, tmp_path) != before
 
 
 def test_finished_means_same_inputs_and_unharmed_outputs(tmp_path):
     finish(tmp_path, "digest")
-    assert pipeline.is_finished(tmp_path, "digest")
-    assert not pipeline.is_finished(tmp_path, "other")
+    assert digest.is_finished(tmp_path, "digest")
+    assert not digest.is_finished(tmp_path, "other")
     write_text(tmp_path / "data" / "x.jsonl", "damaged")
-    assert not pipeline.is_finished(tmp_path, "digest")
+    assert not digest.is_finished(tmp_path, "digest")
 
 
 def test_an_interrupted_stage_keeps_its_checkpoints(plan, tmp_path):
@@ -125,19 +126,19 @@ def test_a_disk_that_fills_up_is_one_line_and_loses_nothing(plan, tmp_path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pipeline, "write_json", full)
-    with pytest.raises(pipeline.RunFailed, match="No space left"):
+    with pytest.raises(kernel.RunFailed, match="No space left"):
         pipeline.run_plan(plan, tmp_path)
     kept = tmp_path / ".previous" / "00_start_here"
-    assert pipeline.is_finished(kept, "kept")
+    assert digest.is_finished(kept, "kept")
 
 
 def test_kernels_get_no_secrets_unless_the_hub_is_needed(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secretsecretsecretsecret")
-    with pipeline.environment(pipeline.kernel_environment(needs_hub=False)):
+    with kernel.environment(kernel.kernel_environment(needs_hub=False)):
         assert "HF_TOKEN" not in os.environ
         assert os.environ["HF_HUB_OFFLINE"] == "1"
     assert os.environ["HF_TOKEN"] == "hf_secretsecretsecretsecret"
-    with pipeline.environment(pipeline.kernel_environment(needs_hub=True)):
+    with kernel.environment(kernel.kernel_environment(needs_hub=True)):
         assert "HF_TOKEN" in os.environ
 
 
@@ -146,7 +147,7 @@ def test_secrets_are_removed_from_executed_notebooks(tmp_path, monkeypatch):
     token = "hf_" + "a" * 30
     path = tmp_path / "n.ipynb"
     path.write_text(f"key correct-horse-battery token {token}")
-    pipeline.redact(path, pipeline.secret_values())
+    kernel.redact(path, kernel.secret_values())
     assert path.read_text() == "key [removed] token [removed]"
 
 
@@ -161,14 +162,14 @@ def test_secrets_are_removed_from_executed_notebooks(tmp_path, monkeypatch):
 )
 def test_wrong_requests_exit_with_2_and_one_line(arguments, message, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("TRLM_RUNS_DIR", str(tmp_path))
-    assert pipeline.main(arguments) == 2
+    assert command.main(arguments) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 
 
 def test_list_and_show(capsys):
-    assert pipeline.main(["list"]) == 0
-    assert pipeline.main(["show", "nano"]) == 0
+    assert command.main(["list"]) == 0
+    assert command.main(["show", "nano"]) == 0
     text = capsys.readouterr().out
     assert "gsm8k" in text and "06_grpo  (notebook 06_grpo" in text
 
@@ -181,10 +182,10 @@ def test_seeds_and_scales_have_folders_of_their_own(monkeypatch, tmp_path):
 
 
 def test_several_seeds_are_a_list():
-    assert pipeline.parse_seeds("0,1,2") == [0, 1, 2]
+    assert command.parse_seeds("0,1,2") == [0, 1, 2]
 
 
 @pytest.mark.parametrize("text", ["", "a", "-1", "0,,1", "1,1"])
 def test_nonsense_for_seeds_is_refused_in_one_line(text, capsys):
-    assert pipeline.main(["run", "nano", f"--seed={text}"]) == 2
+    assert command.main(["run", "nano", f"--seed={text}"]) == 2
     assert capsys.readouterr().err.startswith(f"error: --seed {text}: ")

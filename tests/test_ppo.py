@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trlm_utils import ppo
+from trlm_utils.training import ppo
 
 ONES = torch.ones(1, 3)
 REWARDS = torch.tensor([[0.0, 0.0, 1.0]])

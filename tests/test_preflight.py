@@ -4,16 +4,18 @@ import pytest
 from datasets import Dataset
 from trl import DPOConfig, GRPOConfig, SFTConfig, SFTTrainer
 
-from trlm_utils import data, preflight, sft, training
-from trlm_utils.preflight import Check, PreflightError
+from trlm_utils import machine
+from trlm_utils.curation import data_sets
+from trlm_utils.training import configuration, preflight, sft
+from trlm_utils.training.preflight import Check, PreflightError
 
-CPU = training.choose_precision("cpu")
+CPU = machine.choose_precision("cpu")
 
 
 def sft_trainer(model, tokenizer, rows, tmp_path, build=SFTTrainer, **settings):
-    config = training.make_config(
+    config = configuration.make_config(
         SFTConfig,
-        **training.common_settings(tmp_path, CPU, 0),
+        **configuration.common_settings(tmp_path, CPU, 0),
         assistant_only_loss=True,
         per_device_train_batch_size=4,
         **{"max_length": 256, **settings},
@@ -24,7 +26,7 @@ def sft_trainer(model, tokenizer, rows, tmp_path, build=SFTTrainer, **settings):
 
 @pytest.fixture
 def rows():
-    return data.world_thinking(12, 0, {"careful": 1.0}, 0.0)
+    return data_sets.world_thinking(12, 0, {"careful": 1.0}, 0.0)
 
 
 def failed(checks):
@@ -39,7 +41,7 @@ def test_a_sound_stage_passes(model, tokenizer, rows, tmp_path):
 
 
 def test_truncation_is_found(tokenizer, rows):
-    texts = [text for row in rows for text in data.texts_of(row, tokenizer)]
+    texts = [text for row in rows for text in data_sets.texts_of(row, tokenizer)]
     checks = preflight.check_truncation(texts, tokenizer, max_length=20)
     assert failed(checks) == {"rows truncated", "rows that lose </think>"} | {
         "rows that lose the end token"
@@ -81,10 +83,10 @@ def test_a_packed_row_counts_each_of_its_conversations(model, tokenizer, rows, t
 
 def dpo_failures(tokenizer, tmp_path, **settings):
     settings = {"max_length": 256, "per_device_train_batch_size": 4, **settings}
-    config = training.make_config(
-        DPOConfig, **training.common_settings(tmp_path, CPU, 0), **settings
+    config = configuration.make_config(
+        DPOConfig, **configuration.common_settings(tmp_path, CPU, 0), **settings
     )
-    pairs = data.world_preferences(20, 0)
+    pairs = data_sets.world_preferences(20, 0)
     return failed(preflight.check_dpo(config, pairs, tokenizer, CPU))
 
 
@@ -108,9 +110,9 @@ def test_replies_without_an_end_token_are_found(tokenizer, tmp_path):
 
 
 def test_a_training_of_no_steps_is_found(tmp_path):
-    config = training.make_config(
+    config = configuration.make_config(
         SFTConfig,
-        **training.common_settings(tmp_path, CPU, 0),
+        **configuration.common_settings(tmp_path, CPU, 0),
         per_device_train_batch_size=8,
         dataloader_drop_last=True,
     )
@@ -129,10 +131,10 @@ def test_a_training_of_no_steps_is_found(tmp_path):
     ],
 )
 def test_grpo_checks(tmp_path, probe, prompts, expected):
-    config = training.make_config(
+    config = configuration.make_config(
         GRPOConfig,
-        **training.common_settings(tmp_path, CPU, 0),
-        **training.grpo_batch(4, 4, 16),
+        **configuration.common_settings(tmp_path, CPU, 0),
+        **configuration.grpo_batch(4, 4, 16),
     )
     values = {"pass_rate": 0.5, "zero_spread": 0.2, "clipped": 0.0, "mean_tokens": 9.0}
     found = preflight.Probe(**{**values, **probe}, table=None)

@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
-from trlm_utils import recipes
-from trlm_utils.recipes import RecipeError
+from trlm_utils.runner import recipes
+from trlm_utils.runner.recipes import RecipeError
 
 
 def write(tmp_path, *stages, **more):

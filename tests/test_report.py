@@ -2,8 +2,9 @@
 
 import pytest
 
-from trlm_utils import recipes, report, stats
-from trlm_utils.stage import read_json, read_rows, write_json, write_rows
+from trlm_utils import stats
+from trlm_utils.files import read_json, read_rows, write_json, write_rows
+from trlm_utils.runner import recipes, report
 
 LADDER_KEYS = {
     "stage",

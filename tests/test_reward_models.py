@@ -3,17 +3,18 @@
 import pytest
 import torch
 
-from trlm_utils import chat, models, process, reward_models, rewards, world
+from trlm_utils import chat, models, nanoworld
+from trlm_utils.rewards import library, reward_models, step_rewards
 
-PROBLEM = world.make_problem("judges", 2, steps=(2, 3))
+PROBLEM = nanoworld.make_problem("judges", 2, steps=(2, 3))
 QUESTION = chat.to_prompt(PROBLEM.question)
-GOOD = chat.think(world.careful_trace(PROBLEM), world.answer_text(PROBLEM.answer))
-BAD = chat.think("This is easy.", world.answer_text("1"))
+GOOD = chat.think(nanoworld.careful_trace(PROBLEM), nanoworld.answer_text(PROBLEM.answer))
+BAD = chat.think("This is easy.", nanoworld.answer_text("1"))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    tokenizer = models.build_tokenizer(world.sample_text(200))
+    tokenizer = models.build_tokenizer(nanoworld.sample_text(200))
     path = tmp_path_factory.mktemp("judges") / "model"
     models.save_model(models.build_model(tokenizer, hidden_size=32), tokenizer, path)
     return path
@@ -38,8 +39,8 @@ def test_a_judge_is_saved_and_loaded_with_its_head(folder, tmp_path):
 
 def test_the_learned_reward_is_the_logistic_of_the_score(folder):
     judge, tokenizer = reward_models.load_outcome(folder), models.load_tokenizer(folder)
-    asked = rewards.Models(tokenizer=tokenizer, judge=judge)
-    (found,) = rewards.learned([GOOD], [QUESTION], models=asked)
+    asked = library.Models(tokenizer=tokenizer, judge=judge)
+    (found,) = library.learned([GOOD], [QUESTION], models=asked)
     text = chat.render(tokenizer, [*QUESTION, {"role": "assistant", "content": GOOD}])
     (score,) = reward_models.outcome_scores(judge, tokenizer, [text])
     assert found == pytest.approx(torch.tensor(score).sigmoid().item(), abs=1e-6)
@@ -69,4 +70,4 @@ def test_a_process_model_learns_its_labels_and_gives_one_chance_per_step(folder)
     assert len(good) == len(PROBLEM.steps) and len(bad) == 1
     assert min(good) > 0.8 and max(bad) < 0.2
     ids = tokenizer(GOOD, add_special_tokens=False)["input_ids"]
-    assert len(good) == len(process.step_ends(ids, tokenizer))
+    assert len(good) == len(step_rewards.step_ends(ids, tokenizer))

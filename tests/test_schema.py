@@ -2,8 +2,8 @@
 
 import pytest
 
-from trlm_utils import schema
-from trlm_utils.schema import Unfit
+from trlm_utils.curation import schema
+from trlm_utils.curation.schema import Unfit
 
 PLAIN = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
 

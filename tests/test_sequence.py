@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from trlm_utils import recipes, suites
-from trlm_utils.stage import PROJECT_ROOT, read_json, read_rows, write_rows
+from trlm_utils.evaluation import suites
+from trlm_utils.files import PROJECT_ROOT, read_json, read_rows, write_rows
+from trlm_utils.runner import recipes
 
 pytestmark = pytest.mark.sequence
 STAGES = [p.stem for p in sorted((PROJECT_ROOT / "notebooks").glob("0*.ipynb"))]
-RUNNER = [sys.executable, "-m", "trlm_utils.pipeline"]
+RUNNER = [sys.executable, "-m", "trlm_utils"]
 
 
 def environment(runs):
@@ -438,8 +439,8 @@ def test_full_scale_of_tina_builds_with_all_its_data_and_an_arm_of_each_kind(tmp
 def test_the_module_runs_without_any_import_side_effect():
     code = (
         "import sys, pkgutil, importlib, trlm_utils\n"
-        "for m in pkgutil.iter_modules(trlm_utils.__path__):\n"
-        "    importlib.import_module('trlm_utils.' + m.name)\n"
+        "for m in pkgutil.walk_packages(trlm_utils.__path__, 'trlm_utils.'):\n"
+        "    m.name.endswith('__main__') or importlib.import_module(m.name)\n"
         "heavy = {'torch', 'transformers', 'trl', 'lm_eval', 'matplotlib'} & set(sys.modules)\n"
         "print(sorted(heavy))\n"
     )

@@ -4,18 +4,19 @@ import pytest
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from trlm_utils import chat, sft, training
-from trlm_utils.training import choose_precision
+from trlm_utils import chat
+from trlm_utils.machine import choose_precision
+from trlm_utils.training import configuration, sft
 
 CONVOLUTION = {"layer_types": ["conv", "full_attention"], "num_key_value_heads": 2}
 
 
 def build(model, tokenizer, tmp_path, options=None, **others):
-    settings = training.common_settings(tmp_path, choose_precision("cpu"), 0)
+    settings = configuration.common_settings(tmp_path, choose_precision("cpu"), 0)
     rows = Dataset.from_list([{"messages": chat.to_messages("1 + 1?", "2")}] * 4)
     return sft.make_trainer(
         model,
-        training.make_config(SFTConfig, **settings, **(options or {})),
+        configuration.make_config(SFTConfig, **settings, **(options or {})),
         train_dataset=rows,
         processing_class=tokenizer,
         **others,
@@ -56,17 +57,18 @@ def test_loss_and_gradients_are_those_of_trls_trainer(
 ):
     import torch
 
-    from trlm_utils import data, models
+    from trlm_utils import models
+    from trlm_utils.curation import data_sets
 
     model = models.add_lora(model, rank, seed=0) if rank else model
-    rows = data.world_thinking(8, 0, {"careful": 1.0}, 0.3)
-    settings = training.common_settings(tmp_path, choose_precision("cpu"), 0)
+    rows = data_sets.world_thinking(8, 0, {"careful": 1.0}, 0.3)
+    settings = configuration.common_settings(tmp_path, choose_precision("cpu"), 0)
     options = {"assistant_only_loss": assistant_only, "per_device_train_batch_size": 8}
     found = []
     for make in (SFTTrainer, sft.make_trainer):
         trainer = make(
             model,
-            args=training.make_config(SFTConfig, **settings, **options),
+            args=configuration.make_config(SFTConfig, **settings, **options),
             train_dataset=Dataset.from_list([{"messages": row["messages"]} for row in rows]),
             processing_class=tokenizer,
         )
@@ -108,11 +110,11 @@ def test_learned_prompts_are_left_to_trl(model, tokenizer, tmp_path):
 
 
 def test_prompt_and_completion_rows_are_packed_too(model, tokenizer, tmp_path):
-    settings = training.common_settings(tmp_path, choose_precision("cpu"), 0)
+    settings = configuration.common_settings(tmp_path, choose_precision("cpu"), 0)
     row = {"prompt": "Ana has 3", "completion": " and 4: 7"}
     trainer = sft.make_trainer(
         model,
-        training.make_config(SFTConfig, **settings, per_device_train_batch_size=2),
+        configuration.make_config(SFTConfig, **settings, per_device_train_batch_size=2),
         train_dataset=Dataset.from_list([row, row]),
         processing_class=tokenizer,
     )

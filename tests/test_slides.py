@@ -5,8 +5,8 @@ import re
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from trlm_utils import slides
-from trlm_utils.stage import StageError
+from tools import slides
+from trlm_utils.files import CourseError
 
 PIXEL = "iVBORw0KGgo="
 
@@ -77,5 +77,5 @@ def test_what_is_missing_is_said_in_one_line(monkeypatch, capsys):
     assert slides.main(["05_nope"]) == 2
     assert "no notebook notebooks/05_nope.ipynb" in capsys.readouterr().err
     monkeypatch.setattr(slides, "find_spec", lambda name: None)
-    with pytest.raises(StageError, match="pip install -e '.\\[slides\\]'"):
+    with pytest.raises(CourseError, match="pip install -e '.\\[slides\\]'"):
         slides._reveal()

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from trlm_utils import sources
-from trlm_utils.sources import BadRow
-from trlm_utils.stage import StageError
+from trlm_utils.curation import sources
+from trlm_utils.curation.sources import BadRow
+from trlm_utils.files import CourseError
 
 
 def lines(path, n, start=0):
@@ -142,6 +142,6 @@ def test_world_rows_have_options(tmp_path):
     ],
 )
 def test_bad_sources_are_refused_in_one_line(source, said):
-    with pytest.raises(StageError, match=said) as caught:
+    with pytest.raises(CourseError, match=said) as caught:
         list(sources.read(source, 0))
     assert "\n" not in str(caught.value)

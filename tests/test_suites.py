@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 
-from trlm_utils import chat, evaluation, generation, suites
-from trlm_utils.chat_lm import stopped
-from trlm_utils.stage import PROJECT_ROOT, StageError, write_rows
-from trlm_utils.tasks import scoring
+from trlm_utils import chat, generation
+from trlm_utils.evaluation import held_out, suites
+from trlm_utils.evaluation.chat_lm import stopped
+from trlm_utils.evaluation.tasks import scoring
+from trlm_utils.files import PROJECT_ROOT, CourseError, write_rows
 
 MIRROR = PROJECT_ROOT / "tests" / "fixtures" / "hub"
 
@@ -239,12 +240,12 @@ def test_asking_for_likelihoods_leaves_the_models_mode(trlm, tokenizer, model):
 
 def test_suites_give_ladders_and_differences(trlm, tokenizer, model):
     records = ask(trlm, tokenizer, model, bands=["boolq", "piqa"])
-    rows = evaluation.ladder_rows(records, "s", 0)
+    rows = held_out.ladder_rows(records, "s", 0)
     assert [(r["band"], r["decoding"], r["truncated"]) for r in rows] == [
         ("boolq", "likelihood", None),
         ("piqa", "likelihood", None),
     ]
-    differences = evaluation.compare(records, records, ("s", "t"))
+    differences = held_out.compare(records, records, ("s", "t"))
     assert [d["difference"] for d in differences] == [0, 0]
 
 
@@ -292,7 +293,7 @@ def leave(folder, *names):
 def test_damaged_files_get_one_line_with_the_data_set(tmp_path, name, content, reason):
     leave(tmp_path / "math500", name)
     (tmp_path / "math500" / name).write_bytes(content)
-    with pytest.raises(StageError, match=rf"MATH-500 \(default\) in .*{reason}") as caught:
+    with pytest.raises(CourseError, match=rf"MATH-500 \(default\) in .*{reason}") as caught:
         suites.open_suites(["tina"], ["math_500"], str(tmp_path))
     assert "\n" not in str(caught.value)
 
@@ -307,7 +308,7 @@ def test_one_format_is_read(tmp_path):
 
 def test_missing_shards_are_told(tmp_path):
     leave(tmp_path / "gsm8k" / "main", "test-00000-of-00002.parquet")
-    with pytest.raises(StageError, match="1 of 2 shards are there"):
+    with pytest.raises(CourseError, match="1 of 2 shards are there"):
         suites.find_files(GSM8K, ["test"], str(tmp_path))
 
 
@@ -327,7 +328,7 @@ def test_a_file_of_another_name_is_read_where_the_suite_names_it(tmp_path):
 
 def test_missing_files_are_named(tmp_path):
     write_rows(tmp_path / "gsm8k" / "test.jsonl", [{"question": "1?", "answer": "#### 1"}])
-    with pytest.raises(StageError, match=r"openai/gsm8k \(main\) in .*: no file of split train"):
+    with pytest.raises(CourseError, match=r"openai/gsm8k \(main\) in .*: no file of split train"):
         suites.open_suites(["trlm"], ["gsm8k"], str(tmp_path))
 
 
@@ -339,7 +340,7 @@ def test_missing_files_are_named(tmp_path):
     ],
 )
 def test_unknown_names_are_refused(names, tasks, message):
-    with pytest.raises(StageError, match=message):
+    with pytest.raises(CourseError, match=message):
         suites.check(names, tasks)
 
 
@@ -349,7 +350,7 @@ def test_a_suite_without_wanted_benchmarks_is_left_out():
 
 
 def test_a_name_that_is_asked_already_is_refused():
-    with pytest.raises(StageError, match="math_500 is asked by a suite and by the questions"):
+    with pytest.raises(CourseError, match="math_500 is asked by a suite and by the questions"):
         suites.open_suites(["tina"], ["math_500"], str(MIRROR), taken={"math_500"})
 
 
@@ -367,10 +368,10 @@ def test_raw_samples_are_the_same_questions_for_every_model():
         }
 
     records = [record(i, "a") for i in range(9, -1, -1)] + [record(3, "b")]
-    rows = evaluation.raw_samples(records)
+    rows = held_out.raw_samples(records)
     assert [r["id"] for r in rows] == ["q0", "q2", "q4", "q6", "q8", "q3"]
     assert rows[1]["reply"] == "reply 2" and rows[1]["prompt"] == "asked 2"
-    assert "prompt" not in evaluation.without_prompts(records)[0]
+    assert "prompt" not in held_out.without_prompts(records)[0]
 
 
 def test_a_question_is_rendered_with_the_system_message(tina, tokenizer, says):

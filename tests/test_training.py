@@ -5,8 +5,8 @@ import json
 import pytest
 from trl import DPOConfig, GRPOConfig, SFTConfig
 
-from trlm_utils import training
-from trlm_utils.training import choose_precision
+from trlm_utils.machine import choose_precision
+from trlm_utils.training import callbacks, checkpoints, configuration, speed
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def test_unknown_device_is_refused():
 
 @pytest.mark.parametrize("config_class", [SFTConfig, DPOConfig, GRPOConfig])
 def test_common_settings_raise_nothing_on_cpu(config_class, tmp_path):
-    settings = training.common_settings(tmp_path, choose_precision("cpu"), 0)
-    config = training.make_config(config_class, **settings)
+    settings = configuration.common_settings(tmp_path, choose_precision("cpu"), 0)
+    config = configuration.make_config(config_class, **settings)
     assert (config.bf16, config.fp16, config.report_to) == (False, False, [])
 
 
@@ -48,18 +48,18 @@ def test_common_settings_raise_nothing_on_cpu(config_class, tmp_path):
 )
 def test_renamed_settings_say_what_to_write(config_class, name, advice):
     with pytest.raises(ValueError, match=advice):
-        training.make_config(config_class, **{name: 1})
+        configuration.make_config(config_class, **{name: 1})
 
 
 def test_grpo_batch_is_always_accepted_by_trl(tmp_path):
-    common = training.common_settings(tmp_path, choose_precision("cpu"), 0)
+    common = configuration.common_settings(tmp_path, choose_precision("cpu"), 0)
     for prompts in (1, 2, 3, 8):
         for group in (2, 4, 8):
             for micro in range(1, prompts * group + 1):
                 if (prompts * group) % micro:
                     continue
-                batch = training.grpo_batch(prompts, group, micro)
-                config = training.make_config(GRPOConfig, **common, **batch)
+                batch = configuration.grpo_batch(prompts, group, micro)
+                config = configuration.make_config(GRPOConfig, **common, **batch)
                 assert config.generation_batch_size == prompts * group
 
 
@@ -69,7 +69,7 @@ def test_grpo_batch_is_always_accepted_by_trl(tmp_path):
 )
 def test_impossible_batches_are_refused(args, message):
     with pytest.raises(ValueError, match=message):
-        training.grpo_batch(*args)
+        configuration.grpo_batch(*args)
 
 
 def write_checkpoint(folder, step, model):
@@ -88,13 +88,13 @@ def test_half_written_checkpoints_are_passed_over(tmp_path, model):
     cut = write_checkpoint(tmp_path, 100, model)
     weights = cut / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    assert training.whole_checkpoints(tmp_path) == [good]
+    assert checkpoints.whole_checkpoints(tmp_path) == [good]
 
 
 def test_checkpoints_are_ordered_by_step(tmp_path, model):
     for step in (100, 20):
         write_checkpoint(tmp_path, step, model)
-    assert [p.name for p in training.whole_checkpoints(tmp_path)] == [
+    assert [p.name for p in checkpoints.whole_checkpoints(tmp_path)] == [
         "checkpoint-20",
         "checkpoint-100",
     ]
@@ -104,16 +104,16 @@ def test_tokens_are_added_up_over_a_resumed_training():
     import pandas as pd
 
     log = pd.DataFrame({"num_tokens": [10.0, None, 25.0, 5.0, 12.0, 12.0]})
-    assert training.tokens_seen(log) == 25 + 12
-    assert training.tokens_seen(pd.DataFrame({"loss": [1.0]})) == 0
+    assert speed.tokens_seen(log) == 25 + 12
+    assert speed.tokens_seen(pd.DataFrame({"loss": [1.0]})) == 0
 
 
 def test_speed_is_that_of_the_last_process():
     import pandas as pd
 
     log = pd.DataFrame({"num_tokens": [100.0, 40.0, 90.0], "train_runtime": [None, None, 3.0]})
-    assert training.training_speed(log) == 30.0
-    assert training.training_speed(log.drop(columns="train_runtime")) == 0.0
+    assert speed.training_speed(log) == 30.0
+    assert speed.training_speed(log.drop(columns="train_runtime")) == 0.0
 
 
 def test_held_out_accuracy_is_logged_without_drawing_random_numbers(model, tokenizer, monkeypatch):
@@ -125,7 +125,7 @@ def test_held_out_accuracy_is_logged_without_drawing_random_numbers(model, token
     rows = [{"prompt": chat.to_prompt("?"), "answer": str(i)} for i in range(4)]
     said = [generation.Sample("The answer is 1.", 5, True)] * 4
     monkeypatch.setattr(generation, "sample", lambda *a, **k: said if k["temperature"] == 0 else 1)
-    callback = training.held_out_accuracy(rows, tokenizer, every=2, max_new_tokens=8)
+    callback = callbacks.held_out_accuracy(rows, tokenizer, every=2, max_new_tokens=8)
     before, state = torch.get_rng_state(), TrainerState()
     callback.on_train_begin(None, state, None, model=model)
     for state.global_step in (1, 2, 3):
@@ -142,7 +142,7 @@ def test_the_model_of_every_checkpoint_is_kept(tmp_path, model, tokenizer):
 
     from trlm_utils import models
 
-    keep = training.kept_checkpoints(tmp_path, tokenizer)
+    keep = callbacks.kept_checkpoints(tmp_path, tokenizer)
     keep.on_save(None, TrainerState(global_step=50), None, model=model)
     loaded, _ = models.load_model(tmp_path / "step_50" / "model")
     assert models.trainable(loaded) == models.trainable(model)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from trlm_utils import pipeline, recipes, verify
-from trlm_utils.stage import write_json
+from trlm_utils.files import write_json
+from trlm_utils.runner import pipeline, recipes, verify
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
 """Thin module behind the course on tiny reasoning language models; one noun per file.
 
-world, chat, answers, rewards: problems, messages, the one checker, rewards.
-models, generation, training, preflight, data: building, sampling, training, curation.
-evaluation (with tasks/), stats, plots: measuring and showing.
-stage, recipes, pipeline, report, verify, doctor, notebooks: running it all.
+What notebooks share lies on top: nanoworld, chat, answers, models, generation, stats,
+plots, stage, and what these stand on (files, machine). The rooms use it: curation,
+rewards, training, evaluation. The runner uses all of them and is used by none.
 """
 
 __version__ = "0.1.0"

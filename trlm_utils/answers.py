@@ -17,7 +17,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
-from trlm_utils.values import plainly_different
+from trlm_utils.latex_values import plainly_different
 
 OPEN, CLOSE = "<think>", "</think>"
 MAX_DIGITS = 300  # of a number that is compared directly

@@ -1,6 +1,6 @@
 """Look at this machine: what is installed, what it will train on, what may go wrong.
 
-python -m trlm_utils.pipeline doctor
+python -m trlm_utils doctor
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import shutil
 import sys
 from typing import Any
 
-from trlm_utils.stage import package_versions, runs_root
-from trlm_utils.training import choose_precision, cores, detect_device
+from trlm_utils.files import runs_root
+from trlm_utils.machine import choose_precision, cores, detect_device, package_versions
 
 MIN_PYTHON = (3, 11)
 MIN_FREE_MB = 500

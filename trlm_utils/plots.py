@@ -332,7 +332,7 @@ def plot_hacking(curves: Any) -> Any:
 
     Args:
         curves: rows with group, arm (the cure first), seed, step, reward,
-            held_out_accuracy (`trlm_utils.arms.curves`). Lines are means over seeds,
+            held_out_accuracy (`trlm_utils.evaluation.arms.curves`). Lines are means over seeds,
             shades reach from the lowest to the highest seed.
     """
     import matplotlib.pyplot as plt
@@ -403,7 +403,7 @@ def plot_group(table: Any) -> Any:
 
     Args:
         table: rows with completion, one column per part (weighted), total, advantage
-            (`trlm_utils.explorer.compare`).
+            (`trlm_utils.rewards.explorer.compare`).
     """
     import matplotlib.pyplot as plt
 
@@ -469,7 +469,7 @@ def plot_hack_bench(table: Any) -> Any:
     paid like honest work, above 0 (orange, marked) is hackable, -1 is the worst paid.
 
     Args:
-        table: rows with mix, behaviour, total, margin (`trlm_utils.hackbench.table`).
+        table: rows with mix, behaviour, total, margin (`trlm_utils.rewards.hack_bench.table`).
     """
     import matplotlib.pyplot as plt
     from matplotlib.colors import LinearSegmentedColormap

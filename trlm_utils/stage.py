@@ -9,127 +9,28 @@ there when complete, so an interruption never leaves half a file under a final n
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import platform
 import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from trlm_utils import energy
-
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
-STARTED = "TRLM_STAGE_STARTED"  # set by the runner: when it began this stage
-PACKAGES = (
-    "torch",
-    "transformers",
-    "trl",
-    "datasets",
-    "peft",
-    "lm-eval",
-    "math-verify",
+from trlm_utils.files import (
+    CourseError,
+    read_json,
+    read_rows,
+    runs_root,
+    shown,
+    write_json,
+    write_rows,
+    write_text,
 )
+from trlm_utils.machine import package_versions, peak_memory_mb
 
-
-class StageError(RuntimeError):
-    """Something a stage needs is missing or wrong; the message says what to do."""
-
-
-def runs_root() -> Path:
-    """Where runs go: $TRLM_RUNS_DIR, else ``runs/`` in the project."""
-    return Path(os.environ.get("TRLM_RUNS_DIR") or PROJECT_ROOT / "runs")
-
-
-def shown(path: Path) -> str:
-    """A path for people: relative to the project, so no home folder gets printed."""
-    path = Path(path).resolve()
-    if path.is_relative_to(PROJECT_ROOT):
-        return str(path.relative_to(PROJECT_ROOT))
-    return str(Path("...", *path.parts[-3:]))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file completely or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON completely or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises:
-        StageError: when the file is missing or not valid JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StageError(f"{shown(path)} is missing") from None
-    except json.JSONDecodeError as error:
-        raise StageError(f"{shown(path)} is damaged ({error})") from None
-
-
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Write JSON lines completely or not at all; returns the number of rows."""
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    write_text(path, "".join(f"{line}\n" for line in lines))
-    return len(lines)
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines.
-
-    Raises:
-        StageError: when the file is missing, or a line is cut off or not JSON; the
-            message names the line.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise StageError(f"{shown(path)} is missing")
-    rows = []
-    # Not splitlines(): text may hold other line separators, such as U+2028.
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            raise StageError(
-                f"{shown(path)}, line {number}, is not complete JSON: "
-                "the file is cut off or damaged; fetch it again"
-            ) from None
-    return rows
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of what the numbers depend on, for manifests and reports."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MiB (0 where unknown)."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0.0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if platform.system() == "Darwin" else 2**10)
+STARTED = "TRLM_STAGE_STARTED"  # set by the runner: when it began this stage
 
 
 @dataclass
@@ -158,11 +59,11 @@ class Stage:
         """A file or folder that an earlier stage wrote.
 
         Raises:
-            StageError: when it is not there; names the notebook to run first.
+            CourseError: when it is not there; names the notebook to run first.
         """
         found = self.run_dir / stage / path
         if not found.exists():
-            raise StageError(
+            raise CourseError(
                 f"{self.name} needs {shown(found)}: run notebook {stage} of recipe "
                 f"{self.recipe} first"
             )
@@ -180,7 +81,7 @@ class Stage:
         """Model (fp32) and tokenizer of an earlier stage.
 
         Raises:
-            StageError: when the folder is missing or half written.
+            CourseError: when the folder is missing or half written.
         """
         from trlm_utils.models import load_model
 
@@ -254,7 +155,7 @@ def open_stage(name: str, recipe: str, seed: int, run_dir: str = "") -> Stage:
         run_dir: folder of the run; empty means ``runs/<recipe>``.
 
     Raises:
-        StageError: when the folder cannot be written.
+        CourseError: when the folder cannot be written.
     """
     import datasets
     from transformers import set_seed
@@ -270,5 +171,5 @@ def open_stage(name: str, recipe: str, seed: int, run_dir: str = "") -> Stage:
     try:
         stage.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StageError(f"cannot write to {shown(stage.folder)}: {error}") from None
+        raise CourseError(f"cannot write to {shown(stage.folder)}: {error}") from None
     return stage

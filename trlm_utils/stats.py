@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
@@ -109,3 +110,18 @@ def pass_at_k(n: int, right: int, k: int) -> float:
     if not (1 <= k <= n and 0 <= right <= n):
         raise ValueError(f"pass@{k} cannot be told from {right} of {n} samples")
     return 1.0 - math.comb(n - right, k) / math.comb(n, k)
+
+
+def percent(value: float) -> str:
+    """A share as a number of per cent with one decimal."""
+    return f"{100 * value:.1f}"
+
+
+def interval(row: dict[str, Any]) -> str:
+    """The interval of a row, in per cent: ``[12.3, 45.6]``."""
+    return f"[{percent(row['low'])}, {percent(row['high'])}]"
+
+
+def points(difference: float, low: float, high: float) -> str:
+    """A difference of shares with its interval, in points: ``+1.0 [-0.2, +2.2]``."""
+    return f"{100 * difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"

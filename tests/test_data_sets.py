@@ -1,0 +1,143 @@
+"""Curation: GSM8K and Hub schemas, contamination, duplicates, overlong rows."""
+
+import json
+
+import pytest
+
+from trlm_utils import chat
+from trlm_utils.curation import data_sets
+from trlm_utils.files import CourseError, write_rows
+
+
+def question(i):
+    return f"Ana has {i} apples and buys 2. How many has she?"
+
+
+@pytest.fixture
+def gsm8k(tmp_path):
+    """A folder in GSM8K's form: four training and three test questions."""
+    folder = tmp_path / "gsm8k"
+
+    def row(i):
+        work = f"She has {i} + 2 = <<{i}+2={i + 2}>>{i + 2} apples.\nDone.\n#### {i + 2}"
+        return {"question": question(i), "answer": work}
+
+    write_rows(folder / "train.jsonl", [row(i) for i in range(4)])
+    write_rows(folder / "test.jsonl", [row(i) for i in range(10, 13)])
+    solutions = {
+        "a": {"is_correct": True, "solution": "10 + 2 = <<10+2=12>>12\nA: 12"},
+        "b": {"is_correct": False, "solution": "10 - 2 = <<10-2=8>>8\nA: 8"},
+    }
+    rows = [{"question": question(10), "ground_truth": "A: 12", **solutions}]
+    alike = {"a": solutions["b"], "b": solutions["b"]}
+    rows.append({"question": question(11), "ground_truth": "A: 13", **alike})
+    write_rows(folder / "model_solutions.jsonl", rows)
+    return folder
+
+
+def build(folder):
+    return data_sets.gsm8k_sets(folder, dpo_prompts=1, grpo_prompts=2, seed=0)
+
+
+def test_gsm8k_rows_are_clean_conversations(gsm8k):
+    row = build(gsm8k)["sft_stage2"][0]
+    assert row["messages"] == chat.to_messages(
+        question(0), "<think> She has 0 + 2 = 2 apples. Done.</think> The answer is 2."
+    )
+
+
+def test_gsm8k_preferences_need_a_right_and_a_wrong_solution(gsm8k):
+    (pair,) = build(gsm8k)["preferences"]
+    assert pair["chosen"][0]["content"].endswith("The answer is 12.")
+    assert pair["rejected"][0]["content"].endswith("The answer is 8.")
+
+
+def test_prompts_for_dpo_and_grpo_do_not_overlap(gsm8k):
+    sets = build(gsm8k)
+    ids = {name: {r["id"] for r in sets[name]} for name in ("dpo_prompts", "grpo_prompts")}
+    assert not ids["dpo_prompts"] & ids["grpo_prompts"]
+    assert (len(ids["dpo_prompts"]), len(ids["grpo_prompts"])) == (1, 2)
+
+
+def test_contaminated_questions_are_found_and_left_out_of_the_evaluation(gsm8k):
+    sets = build(gsm8k)
+    found = data_sets.contaminated(sets, sets["eval"])
+    assert {name for name, ids in found.items() if ids} == {"preferences"}
+    kept, left_out = data_sets.leave_out(sets["eval"], found)
+    assert left_out == 1
+    assert question(10) not in [row["question"] for row in kept]
+
+
+def test_case_and_spacing_do_not_hide_contamination_but_operators_count():
+    assert data_sets.normal_form("How  MANY, a?") == data_sets.normal_form("how many a")
+    assert data_sets.normal_form("a = 12 + 5") != data_sets.normal_form("a = 12 - 5")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "test.jsonl").unlink(), "test.jsonl is missing"),
+        (
+            lambda f: (f / "train.jsonl").write_text((f / "train.jsonl").read_text()[:-20]),
+            "train.jsonl, line 4, is not complete JSON",
+        ),
+        (lambda f: (f / "train.jsonl").write_text('{"q": 1}\n'), "has no column"),
+        (lambda f: (f / "train.jsonl").write_text(""), "has no column"),
+    ],
+    ids=["missing", "truncated", "wrong columns", "empty"],
+)
+def test_damaged_folders_are_refused(gsm8k, damage, message):
+    damage(gsm8k)
+    with pytest.raises(CourseError, match=message):
+        data_sets.check_gsm8k_folder(gsm8k)
+
+
+def test_duplicates_differ_in_content_not_in_id():
+    rows = [{"id": i, "source": "s", "messages": m} for i, m in enumerate(("a", "a", "b"))]
+    assert [row["id"] for row in data_sets.drop_duplicates(rows)] == [0, 2]
+
+
+def test_overlong_rows_are_dropped_and_counted(tokenizer):
+    rows = data_sets.world_prompts("overlong", 20, 0, 0.5)
+    lengths = data_sets.token_lengths(rows, tokenizer)
+    limit = sorted(lengths)[10]
+    kept, dropped = data_sets.drop_overlong(rows, tokenizer, limit)
+    assert dropped == sum(n > limit for n in lengths) > 0
+    assert len(kept) + dropped == 20
+
+
+def test_length_of_a_preference_row_is_its_longer_side(tokenizer):
+    row = data_sets.preference_row("id", "s", "Q", "short", "a much longer reply than that")
+    sides = [len(tokenizer(t)["input_ids"]) for t in data_sets.texts_of(row, tokenizer)]
+    assert data_sets.token_lengths([row], tokenizer) == [max(sides)]
+
+
+def test_sample_per_band_keeps_order_and_bounds():
+    rows = [{"id": i, "band": "b" if i % 2 else "a"} for i in range(40)]
+    kept = data_sets.sample_per_band(rows, 5, 0)
+    assert [row["band"] for row in kept] == ["a"] * 5 + ["b"] * 5
+    assert kept == data_sets.sample_per_band(rows, 5, 0)
+
+
+def test_world_stage2_keeps_teacher_shares_and_rows_are_json():
+    teachers = {"careful": 0.6, "hasty": 0.4}
+    rows = data_sets.world_thinking(500, 0, teachers, 0.1)
+    hasty = sum(row["source"] == "nanoworld/hasty" for row in rows) / 500
+    assert 0.33 < hasty < 0.47
+    assert json.loads(json.dumps(rows[0])) == rows[0]
+
+
+@pytest.mark.real_data
+def test_gsm8k_model_solutions_contaminate_731_test_questions(real_data):
+    sets = data_sets.gsm8k_sets(real_data / "gsm8k", dpo_prompts=8, grpo_prompts=8, seed=0)
+    found = data_sets.contaminated(sets, sets["eval"])
+    kept, left_out = data_sets.leave_out(sets["eval"], found)
+    assert len(sets["preferences"]) == len(found["preferences"]) == 731
+    assert (left_out, len(kept)) == (731, 588)
+
+
+def test_prompts_that_are_only_looked_at_do_not_contaminate():
+    question = {"id": "e1", "question": "What is 2 and 2?", "answer": "4", "band": "a"}
+    asked = {"id": "c1", "prompt": [{"role": "user", "content": "What is 2 and 2?"}]}
+    sets = {"check_prompts": [asked], "grpo_prompts": [asked], "eval": [question]}
+    assert data_sets.contaminated(sets, [question]) == {"grpo_prompts": {"e1"}}

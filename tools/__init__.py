@@ -1,0 +1,1 @@
+"""Around the course and no part of its library: publishing, slides, benchmark."""

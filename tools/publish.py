@@ -1,0 +1,329 @@
+"""Put the outputs of a real run into the committed notebooks, and check that they fit.
+
+    python -m tools.publish publish     # after `pipeline run nano`
+    python -m tools.publish check
+
+Publishing copies outputs (not sources) from ``runs/nano``, leaves out what is personal
+or too large, copies the figures, and writes the README's results table.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trlm_utils.files import PROJECT_ROOT, CourseError, read_json, runs_root
+from trlm_utils.stats import points
+
+NOTEBOOKS = PROJECT_ROOT / "notebooks"
+FIGURES = PROJECT_ROOT / "figures"
+README = PROJECT_ROOT / "README.md"
+MAX_KB = 300
+MANNERS = ("careful", "rambling", "hasty", "other", "none")  # as in notebook 07
+# Metadata of a reader's machine or of a run, as against metadata of the notebook.
+KEPT_CELL_METADATA = ("tags", "jupyter")
+
+
+def source_digest(notebook: Any) -> str:
+    """SHA-256 over the types and sources of all cells."""
+    digest = hashlib.sha256()
+    for cell in notebook.cells:
+        digest.update(f"{cell.cell_type}\0{cell.source}\0".encode())
+    return digest.hexdigest()
+
+
+def merge_outputs(source: Any, executed: Any, recipe: str = "nano") -> Any:
+    """The source notebook with the outputs of its executed copy.
+
+    Text may have been edited since; code may not.
+
+    Raises:
+        CourseError: when the code of the executed copy is another.
+    """
+    ran = [c for c in executed.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    code = [c for c in ran if c.cell_type == "code"]
+    if [c.source for c in code] != [c.source for c in source.cells if c.cell_type == "code"]:
+        raise CourseError("the executed copy comes from another source; run the recipe again")
+    count, executed_cells = 0, iter(code)
+    for cell in source.cells:
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k in KEPT_CELL_METADATA}
+        if cell.cell_type != "code":
+            continue
+        count += 1
+        done = next(executed_cells)
+        cell.execution_count = count
+        cell.outputs = [clean_output(o, count) for o in done.outputs if _wanted(o)]
+    source.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+        "trlm": {"source": source_digest(source), "recipe": recipe, "seed": 0},
+    }
+    return source
+
+
+def _wanted(output: Any) -> bool:
+    """Progress bars and library chatter go to stderr; results never do."""
+    return not (output.output_type == "stream" and output.name == "stderr")
+
+
+def clean_output(output: Any, count: int) -> Any:
+    """An output without run metadata and personal paths; widgets become their text."""
+    if output.output_type == "execute_result":
+        output.execution_count = count
+    if output.output_type in ("execute_result", "display_data"):
+        output.metadata = {}
+        if output.data.pop("application/vnd.jupyter.widget-view+json", None):
+            output.data["text/plain"] = "(controls: run this notebook to see and move them)"
+        if "image/png" in output.data:
+            output.data["image/png"] = smaller_png(output.data["image/png"])
+    if output.output_type == "stream":
+        output.text = output.text.replace(str(PROJECT_ROOT), ".")
+    return output
+
+
+def smaller_png(encoded: str) -> str:
+    """A picture (base64) with 64 colours, a third of the size; plots have few."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    picture = Image.open(io.BytesIO(base64.b64decode(encoded)))
+    if picture.mode == "P":  # done before
+        return encoded
+    picture.convert("RGB").quantize(64).save(buffer, format="PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def publish(run: Path) -> list[str]:
+    """Write outputs, figures and the README's table from a finished run.
+
+    Raises:
+        CourseError: when the run is not finished, or not of this source.
+    """
+    import nbformat
+
+    from trlm_utils import plots
+
+    written = []
+    deep = runs_root() / "deep_dives"
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        folder = finished_folder(path.stem, [run, deep])
+        executed = nbformat.read(folder / "notebook.ipynb", as_version=4)
+        merged = merge_outputs(nbformat.read(path, as_version=4), executed, folder.parent.name)
+        nbformat.write(merged, path)
+        written.append(path.name)
+    FIGURES.mkdir(exist_ok=True)
+    mine = {path.stem for path in NOTEBOOKS.glob("*.ipynb")}  # a run may hold other stages
+    figures = [*run.glob("*/figures/*"), *deep.glob("*/figures/*")]
+    for figure in sorted(f for f in figures if f.parts[-3] in mine):
+        shutil.copy(figure, FIGURES / figure.name)
+        written.append(figure.name)
+    report = read_json(run / "report.json")
+    for name, figure, table in seed_figures(report):
+        plots.save_figure(figure, FIGURES / name, table)
+    write_block("results", results_table(report))
+    return [*written, *publish_comparison(), README.name]
+
+
+def publish_comparison() -> list[str]:
+    """The figures of the last `make compare`, and its table in the README, if there is one."""
+    import pandas as pd
+
+    from trlm_utils import plots
+    from trlm_utils.runner import compare
+
+    folder = runs_root() / "compare"
+    if not (folder / "compare.json").is_file():
+        return []
+    for figure in sorted(folder.glob("compare.*")):
+        if figure.suffix in (".svg", ".png", ".csv"):
+            shutil.copy(figure, FIGURES / figure.name)
+    for name in compare.RECIPES:  # what its report sets side by side
+        if (path := runs_root() / name / f"{name}.csv").is_file():
+            table = pd.read_csv(path, dtype={"arm": str})
+            plots.save_figure(plots.plot_ablations(table), FIGURES / name, table)
+    write_block("systems", compare.markdown(read_json(folder / "compare.json")["recipes"]))
+    return ["compare.csv", "compare.png", "compare.svg"]
+
+
+def finished_folder(stage: str, runs: Sequence[Path]) -> Path:
+    """The folder of a finished stage in the first of the runs that has it.
+
+    Raises:
+        CourseError: when none has.
+    """
+    for run in runs:
+        manifest = run / stage / "manifest.json"
+        if manifest.is_file() and read_json(manifest).get("status") == "finished":
+            return run / stage
+    raise CourseError(f"{stage} is not finished; see `make help` for what runs it")
+
+
+def seed_figures(report: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Name, figure and table of what is drawn from all seeds; notebooks show one."""
+    import pandas as pd
+
+    from trlm_utils import plots
+
+    ladder = pd.DataFrame(report["ladder"])
+    rises = pd.DataFrame(report["comparisons"])
+    drawn = [
+        ("ladder", plots.plot_ladder(ladder), ladder),
+        ("rises", plots.plot_rises(rises), rises),
+    ]
+    if report["by_steps"]:
+        steps = pd.DataFrame(report["by_steps"])
+        drawn.append(("by_steps", plots.plot_by_steps(steps), steps))
+    if report["pass_at_k"]:
+        curves = pd.DataFrame(report["pass_at_k"])
+        drawn.append(("pass_at_k", plots.plot_pass_at_k(curves), curves))
+    styles = pd.DataFrame(report["styles"])
+    mean = styles.groupby("stage", sort=False).mean().reset_index().fillna(0.0)
+    manners = [name for name in MANNERS if name in mean]
+    figure = plots.plot_shares(mean, "stage", manners, "share of sampled replies (%)")
+    return [*drawn, ("styles", figure, styles)]
+
+
+def results_table(report: dict[str, Any]) -> str:
+    """The README's table, in Markdown: accuracy by stage, the rise, and the time.
+
+    Accuracies are means over the seeds with the lowest and highest seed in brackets; a
+    rise has its pooled 95 % interval. Times are those of the first seed: the others may
+    have run side by side.
+    """
+    band = report["ladder"][0]["band"]
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in report["ladder"]:
+        if row["band"] == band:
+            found.setdefault((row["stage"], row["decoding"]), []).append(row["accuracy"])
+    rises = {
+        row["to"]: row
+        for row in report["comparisons"]
+        if (row["band"], row["decoding"]) == (band, "sampled")
+    }
+    first = report["seeds"][0]
+    seconds = {r["stage"]: r["wall_seconds"] for r in report["stages"] if r["seed"] == first}
+    lines = [
+        "| stage | greedy | sampled (mean of 8) | rise in sampled, 95 % interval | seconds |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for stage, taken in seconds.items():
+        cells = [_cell(found.get((stage, d), [])) for d in ("greedy", "sampled")]
+        cells += [_rise(rises.get(stage)), f"{taken:.0f}"]
+        lines.append(f"| {stage} | {' | '.join(cells)} |")
+    n, seeds = report["ladder"][0]["n"], len(report["seeds"])
+    total = sum(seconds.values()) / 60
+    lines.append(
+        f"\nAccuracy in % on `{band}`, n = {n} held-out questions, mean of {seeds} seeds "
+        f"[lowest to highest]. Seconds are those of seed {first}, {total:.1f} minutes together."
+    )
+    return "\n".join([*lines, *_longer_line(report), *_steps_line(report)])
+
+
+def _longer_line(report: dict[str, Any]) -> list[str]:
+    """What DPO and GRPO together did on problems longer than stage 2 is made of."""
+    wanted = ("03_sft_stage2", report["ladder"][-1]["stage"], "longer", "greedy")
+    rows = [
+        row
+        for row in report["pairs"]
+        if (row["from"], row["to"], row["band"], row["decoding"]) == wanted
+    ]
+    return [
+        f"\nOn `longer` (5 and 6 steps), greedy, {row['from']} to {row['to']}: {_rise(row)} points."
+        for row in rows
+    ]
+
+
+def _steps_line(report: dict[str, Any]) -> list[str]:
+    """Answering at once against thinking, on problems of 3 and 4 steps, greedy."""
+    shares = [_share_right(report["by_steps"], s) for s in ("02_sft_stage1", "03_sft_stage2")]
+    if not all(shares):
+        return []
+    cells = [_cell(share) for share in shares]
+    return [
+        f"\nOn problems of 3 and 4 steps, greedy: {cells[0]} after stage 1, which answers at "
+        f"once, {cells[1]} after stage 2, which thinks."
+    ]
+
+
+def _share_right(rows: list[dict[str, Any]], stage: str) -> list[float]:
+    """Accuracy on 3 and 4 steps per seed."""
+    shares = []
+    for seed in dict.fromkeys(row["seed"] for row in rows):
+        mine = [
+            r for r in rows if (r["stage"], r["seed"]) == (stage, seed) and r["steps"] in (3, 4)
+        ]
+        asked = sum(row["n"] for row in mine)
+        if asked:
+            shares.append(sum(row["n"] * row["accuracy"] for row in mine) / asked)
+    return shares
+
+
+def _cell(accuracies: list[float]) -> str:
+    if not accuracies:
+        return ""
+    mean = sum(accuracies) / len(accuracies)
+    return f"{100 * mean:.1f} [{100 * min(accuracies):.1f} to {100 * max(accuracies):.1f}]"
+
+
+def _rise(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    return points(row["difference"], row["low"], row["high"])
+
+
+def write_block(name: str, text: str) -> None:
+    """Put text between the marks of that name in the README."""
+    begin, end = f"<!-- {name}: written by `make notebooks` -->", f"<!-- end of {name} -->"
+    whole = README.read_text(encoding="utf-8")
+    pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
+    block = f"{begin}\n{text}\n{end}"
+    README.write_text(pattern.sub(lambda _: block, whole), encoding="utf-8")
+
+
+def check(path: Path) -> list[str]:
+    """What is wrong with a committed notebook, as lines; empty when nothing is."""
+    import nbformat
+
+    notebook = nbformat.read(path, as_version=4)
+    problems = []
+    if notebook.metadata.get("trlm", {}).get("source") != source_digest(notebook):
+        problems.append("its outputs do not belong to its source: run `make notebooks`")
+    counts = [c.execution_count for c in notebook.cells if c.cell_type == "code"]
+    if counts != list(range(1, len(counts) + 1)):
+        problems.append("its cells were not executed in order, once each")
+    if path.stat().st_size > MAX_KB * 1024:
+        problems.append(f"it is larger than {MAX_KB} KB")
+    text = path.read_text(encoding="utf-8")
+    if "widget-view" in text or '"widgets"' in text:
+        problems.append("it holds widget state")
+    if re.search(r"/(?:home|Users|root)/|\bhf_[A-Za-z0-9]{20,}", text):
+        problems.append("it holds a personal path or a token")
+    return problems
+
+
+def main(arguments: list[str]) -> int:
+    """``publish`` or ``check``; returns the exit status."""
+    if arguments == ["publish"]:
+        try:
+            print("\n".join(publish(runs_root() / "nano")))
+        except CourseError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        return 0
+    if arguments == ["check"]:
+        lines = [f"{p.name}: {x}" for p in sorted(NOTEBOOKS.glob("*.ipynb")) for x in check(p)]
+        print("\n".join(lines) or "all notebooks fit their sources")
+        return 1 if lines else 0
+    print("usage: python -m tools.publish publish | check", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Data: sources, rows of one form, checks on them, mixtures."""

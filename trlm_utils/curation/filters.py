@@ -1,0 +1,273 @@
+"""Checks on rows of a mixture: each names the reason for which a row is left out.
+
+A check gets a batch of rows in the course's schema (`trlm_utils.curation.schema`) and returns, per
+row, a reason or None. What a recipe can ask for (``checks`` of a mixture):
+
+    duplicates: true              the same content again (on by default)
+    near_duplicates: 0.8          MinHash similarity of the words, from this value on
+    contamination: 13             shares so many words in a row with an evaluation question
+    contract: think_format        a format reward of `rewards.library` that replies must earn
+    max_tokens: 4096              rendered with the chat template
+    language: [en]                by py3langid
+    verified: true                the reply's answer equals the row's gold answer
+    numeric: true                 the gold answer is one plain number
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from trlm_utils import answers
+from trlm_utils.curation import data_sets
+from trlm_utils.files import CourseError
+from trlm_utils.rewards import library
+
+Row = dict[str, Any]
+Check = Callable[[Sequence[Row]], list[str | None]]
+PLAIN_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,6})?")
+SHORTEST = 40  # characters; the language of less text is a guess
+PERMUTATIONS, SHINGLE = 64, 5
+CONTRACTS = (
+    "think_format",
+    "think_answer_format",
+    "reasoning_answer_format",
+    "boxed_format",
+)
+DEFAULTS: dict[str, Any] = {"duplicates": True}
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "duplicates": bool,
+    "near_duplicates": (int, float),
+    "contamination": int,
+    "contract": str,
+    "max_tokens": int,
+    "language": list,
+    "verified": bool,
+    "numeric": bool,
+}
+
+
+def validate(checks: dict[str, Any]) -> None:
+    """Refuse checks that are not known or set to nonsense.
+
+    Raises:
+        CourseError: names the check and what it has to be.
+    """
+    for name, value in checks.items():
+        if name not in TYPES:
+            raise CourseError(f"unknown check {name!r}; there are: {', '.join(TYPES)}")
+        if not isinstance(value, TYPES[name]) or (isinstance(value, bool) != (TYPES[name] is bool)):
+            raise CourseError(f"check {name} is {value!r}, of the wrong type")
+    if not 0 < checks.get("near_duplicates", 0.8) <= 1:
+        raise CourseError("check near_duplicates is a similarity above 0 and at most 1")
+    for name in ("contamination", "max_tokens"):
+        if checks.get(name, 1) < 1:
+            raise CourseError(f"check {name} must be above 0")
+    if checks.get("contract", CONTRACTS[0]) not in CONTRACTS:
+        raise CourseError(f"check contract is one of {', '.join(CONTRACTS)}")
+
+
+def build(checks: dict[str, Any], tokenizer: Any, questions: Iterable[str]) -> dict[str, Check]:
+    """The checks asked for, cheapest first.
+
+    Args:
+        checks: name -> value, as in the module's description; `DEFAULTS` fills in.
+        tokenizer: for max_tokens.
+        questions: evaluation questions, for contamination.
+
+    Raises:
+        CourseError: see `validate`; or max_tokens without a tokenizer.
+    """
+    checks = DEFAULTS | checks
+    validate(checks)
+    if "max_tokens" in checks and tokenizer is None:
+        raise CourseError("check max_tokens needs a tokenizer")
+    makers: dict[str, Callable[[Any], Check]] = {
+        "duplicates": lambda _: Duplicates(),
+        "numeric": lambda _: each(not_a_number),
+        "contract": lambda name: outside_contract(name),
+        "verified": lambda _: each(not_verified),
+        "contamination": lambda n: each(Contamination(questions, n)),
+        "language": lambda wanted: each(OtherLanguage(wanted)),
+        "max_tokens": lambda n: TooLong(tokenizer, n),
+        "near_duplicates": lambda least: NearDuplicates(least),
+    }
+    return {name: make(checks[name]) for name, make in makers.items() if checks.get(name)}
+
+
+def each(look: Callable[[Row], str | None]) -> Check:
+    """A check of single rows."""
+    return lambda rows: [look(row) for row in rows]
+
+
+def words(row: Row) -> list[str]:
+    """All words of a row, lower case: what is asked and what is replied."""
+    return re.findall(r"\w+", " ".join(texts(row)).casefold())
+
+
+def texts(row: Row) -> list[str]:
+    """The contents of a row's turns, in order; both replies of a preference row."""
+    if "question" in row:
+        return [row["question"]]
+    turns = [*row.get("messages", ()), *row.get("prompt", ())]
+    turns += [*row.get("chosen", ()), *row.get("rejected", ())]
+    return [turn["content"] for turn in turns]
+
+
+def reply_of(row: Row) -> str | None:
+    """The assistant's last turn; of a preference row the chosen one."""
+    turns = row.get("messages") or row.get("chosen")
+    return turns[-1]["content"] if turns else None
+
+
+def content_digest(row: Row) -> bytes:
+    """Eight bytes that tell contents apart; where a row comes from does not count."""
+    import orjson
+
+    content = {k: row[k] for k in ("messages", "prompt", "chosen", "rejected") if k in row}
+    content = content or {"question": row.get("question")}
+    return hashlib.blake2b(orjson.dumps(content), digest_size=8).digest()
+
+
+class Duplicates:
+    """Rows whose content was seen before."""
+
+    def __init__(self) -> None:
+        self.seen: set[bytes] = set()
+
+    def __call__(self, rows: Sequence[Row]) -> list[str | None]:
+        """See the module's description."""
+        reasons = []
+        for row in rows:
+            key = content_digest(row)
+            reasons.append("duplicate" if key in self.seen else None)
+            self.seen.add(key)
+        return reasons
+
+
+class NearDuplicates:
+    """Rows whose shingles of five words are mostly those of a row kept before (MinHash).
+
+    Broder 1997, *On the resemblance and containment of documents*.
+    """
+
+    def __init__(self, least: float):
+        from datasketch import MinHashLSH
+
+        self.index = MinHashLSH(threshold=least, num_perm=PERMUTATIONS)
+        self.count = 0
+
+    def __call__(self, rows: Sequence[Row]) -> list[str | None]:
+        """See the module's description."""
+        from datasketch import MinHash
+
+        reasons: list[str | None] = []
+        for row in rows:
+            said = words(row)
+            last = max(1, len(said) - SHINGLE + 1)
+            shingles = {" ".join(said[i : i + SHINGLE]).encode() for i in range(last)}
+            sketch = MinHash(num_perm=PERMUTATIONS)
+            sketch.update_batch(shingles)
+            if self.index.query(sketch):
+                reasons.append("near duplicate")
+                continue
+            self.index.insert(self.count, sketch)
+            self.count += 1
+            reasons.append(None)
+        return reasons
+
+
+class Contamination:
+    """Rows that share ``n`` words in a row with an evaluation question.
+
+    A question of fewer words counts when the row holds all of them in a row.
+    """
+
+    def __init__(self, questions: Iterable[str], n: int):
+        self.n = n
+        self.known: dict[int, set[str]] = {}
+        for question in questions:
+            said = re.findall(r"\w+", question.casefold())
+            size = min(n, len(said))
+            if size:
+                found = self.known.setdefault(size, set())
+                found.update(" ".join(said[i : i + size]) for i in range(len(said) - size + 1))
+
+    def __call__(self, row: Row) -> str | None:
+        """The reason, or None."""
+        said = words(row)
+        for size, known in self.known.items():
+            if any(" ".join(said[i : i + size]) in known for i in range(len(said) - size + 1)):
+                return "in the evaluation"
+        return None
+
+
+class TooLong:
+    """Rows of more tokens than the budget; leaves each row's length in ``_tokens``."""
+
+    def __init__(self, tokenizer: Any, most: int):
+        self.tokenizer, self.most = tokenizer, most
+
+    def __call__(self, rows: Sequence[Row]) -> list[str | None]:
+        """See the module's description."""
+        lengths = data_sets.token_lengths(rows, self.tokenizer)
+        for row, length in zip(rows, lengths, strict=True):
+            row["_tokens"] = length
+        return [None if n <= self.most else f"over {self.most} tokens" for n in lengths]
+
+
+class OtherLanguage:
+    """Rows in another language than those wanted."""
+
+    def __init__(self, wanted: Sequence[str]):
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+        self.wanted = set(wanted)
+        self.identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+        unknown = self.wanted - set(self.identifier.nb_classes)
+        if unknown:
+            raise CourseError(f"check language: unknown code {sorted(unknown)[0]!r}")
+
+    def __call__(self, row: Row) -> str | None:
+        """The reason, or None."""
+        text = " ".join(texts(row))[:2000]
+        if len(text) < SHORTEST:
+            return None
+        language, _ = self.identifier.classify(text)
+        return None if language in self.wanted else f"language {language}"
+
+
+def outside_contract(name: str) -> Check:
+    """Replies that a format reward does not pay in full."""
+    reward = library.REWARDS[name]
+
+    def check(rows: Sequence[Row]) -> list[str | None]:
+        replies = [reply_of(row) for row in rows]
+        paid = reward([reply or "" for reply in replies])
+        return [
+            None if reply is None or value == 1.0 else f"breaks {name}"
+            for reply, value in zip(replies, paid, strict=True)
+        ]
+
+    return check
+
+
+def not_verified(row: Row) -> str | None:
+    """Replies whose answer is not the gold one, and rows without a gold answer."""
+    reply, gold = reply_of(row), row.get("answer")
+    if reply is None:
+        return None
+    verdict = answers.grade(reply, gold) if gold else None
+    if verdict is None:
+        return "no gold answer to verify with"
+    return None if verdict else "wrong answer"
+
+
+def not_a_number(row: Row) -> str | None:
+    """Gold answers that are not one plain number: a rule could misjudge them."""
+    answer = row.get("answer")
+    if answer is None:  # nothing to verify by a rule, so nothing to misjudge
+        return None
+    return None if PLAIN_NUMBER.fullmatch(answer.strip()) else "answer is no plain number"

@@ -1,0 +1,1 @@
+"""Evaluation: held-out questions, published benchmarks, arms side by side."""

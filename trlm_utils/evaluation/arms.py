@@ -1,0 +1,186 @@
+"""Tables of arms set side by side: one thing changed at a time, several seeds.
+
+A recipe's ``groups`` name the arms; the records of its evaluation stages hold what each
+arm answered, and its training log how it got there. Deep-dive notebooks read the tables
+that `write` leaves: ``<recipe>.csv`` and ``<recipe>_curves.csv``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trlm_utils import stats
+from trlm_utils.evaluation import held_out, pooling
+from trlm_utils.files import PROJECT_ROOT, CourseError, runs_root, shown, write_text
+
+RECORDED = ("ablations", "algorithms", "hacking")  # recipes whose tables notebooks read
+Groups = dict[str, dict[str, str]]
+
+
+def record_folders(base: Path, stages: Sequence[str]) -> list[Path]:
+    """Per seed, the ``data`` folder of an evaluation that holds records of all stages."""
+    found = []
+    for folder in pooling.seed_folders(base).values():
+        for place in sorted(folder.glob("*/data")):
+            if all((place / f"records_{stage}.jsonl").is_file() for stage in stages):
+                found.append(place)
+                break
+    return found
+
+
+def table(groups: Groups, base: Path) -> Any:
+    """One row per group, arm, band and decoding; means over the seeds.
+
+    Args:
+        groups: title -> label -> stage; the first arm of a group is its reference.
+        base: folder of the run with seed 0; other seeds lie inside it.
+
+    Returns:
+        A frame with group, arm, stage, reference, seeds, band, decoding, n (questions),
+        accuracy with its 95 % interval (`plots.over_seeds`), the paired difference to
+        the reference with its own (`report.pooled`; empty for the reference), and means
+        of tokens, truncated, well_formed.
+    """
+    import pandas as pd
+
+    stages = stages_in(groups)
+    records = pooling.read_records(record_folders(base, stages), stages)
+    references = {group: next(iter(arms.values())) for group, arms in groups.items()}
+    pairs = {(references[group], s) for group, arms in groups.items() for s in arms.values()}
+    differences = _differences(sorted((a, b) for a, b in pairs if a != b), records)
+    rows = []
+    for group, arms in groups.items() if records[stages[0]] else ():
+        reference = references[group]
+        for arm, stage in arms.items():
+            names = {"group": group, "arm": arm, "reference": stage == reference}
+            for row in _means(records[stage], stage):
+                key = (reference, stage, row["band"], row["decoding"])
+                rows.append(names | row | differences.get(key, {}))
+    return pd.DataFrame(rows)
+
+
+def _means(records: Sequence[list[dict[str, Any]]], stage: str) -> list[dict[str, Any]]:
+    """Rows of a stage's ladder, averaged over the seeds."""
+    import pandas as pd
+
+    from trlm_utils import plots
+
+    ladder = [
+        row
+        for seed, found in enumerate(records)
+        for row in held_out.ladder_rows(found, stage, seed)
+    ]
+    rows = []
+    for (band, decoding), group in pd.DataFrame(ladder).groupby(["band", "decoding"], sort=False):
+        mean = plots.over_seeds(group).iloc[0].to_dict()
+        row = mean | {"band": band, "decoding": decoding, "n": group["n"].iloc[0]}
+        row |= {name: group[name].mean() for name in ("tokens", "truncated", "well_formed")}
+        rows.append(row | {"seeds": len(group)})
+    return rows
+
+
+def _differences(
+    pairs: Sequence[tuple[str, str]], records: pooling.Records
+) -> dict[tuple[str, str, str, str], dict[str, float]]:
+    """Pooled paired differences by reference, stage, band and decoding."""
+    names = {"difference": "difference", "low": "difference_low", "high": "difference_high"}
+    return {
+        (row["from"], row["to"], row["band"], row["decoding"]): {
+            new: row[old] for old, new in names.items()
+        }
+        for row in pooling.differences(pairs, records)
+    }
+
+
+def curves(groups: Groups, base: Path) -> Any:
+    """What the training logs of the arms hold: one row per group, arm, seed and entry.
+
+    Returns:
+        A frame with group, arm, seed, step and the columns of the logs; empty when no
+        arm left a log.
+    """
+    import pandas as pd
+
+    found = []
+    for seed, folder in pooling.seed_folders(base).items():
+        for group, arms in groups.items():
+            for arm, stage in arms.items():
+                path = folder / stage / "log_history.csv"
+                if path.is_file():
+                    names = {"group": group, "arm": arm, "seed": seed}
+                    found.append(pd.read_csv(path).assign(**names))
+    if not found:
+        return pd.DataFrame()
+    rows = pd.concat(found, ignore_index=True)
+    first = ["group", "arm", "seed", "step"]
+    return rows[first + [name for name in rows if name not in first]]
+
+
+def find_table(name: str, path: str = "") -> Path:
+    """The table to read: the one at ``path``, else the last run's, else the committed one.
+
+    Args:
+        name: the table's file name without ``.csv``.
+
+    Raises:
+        CourseError: when there is none.
+    """
+    places = [folder / f"{name}.csv" for folder in (runs_root() / "nano", PROJECT_ROOT / "figures")]
+    for place in [Path(path)] if path else places:
+        if place.is_file():
+            return place
+    recipe = name.removesuffix("_curves")
+    recipe = recipe if recipe in RECORDED else "nano"
+    raise CourseError(f"no table {shown(place)}: `make course RECIPE={recipe}` makes one")
+
+
+def read_table(name: str, columns: Sequence[str], path: str = "") -> Any:
+    """The table of `find_table` as a frame.
+
+    Raises:
+        CourseError: when there is none, or it is not one with these columns.
+    """
+    import pandas as pd
+
+    place = find_table(name, path)
+    try:
+        found = pd.read_csv(place, dtype={"arm": str})
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise CourseError(f"{shown(place)} is no table: {str(error).strip()}") from None
+    missing = [column for column in columns if column not in found]
+    if missing or found.empty:
+        raise CourseError(f"{shown(place)} has no {', '.join(missing) or 'rows'}")
+    return found
+
+
+def write(groups: Groups, base: Path, name: str) -> str:
+    """Write the recipe's tables into the run's folder; returns text for people."""
+    found = table(groups, base)
+    if found.empty:
+        return "no seed has records of every arm yet; no table was written"
+    file = base / f"{name}.csv"
+    write_text(file, found.to_csv(index=False))
+    write_text(base / f"{name}_curves.csv", curves(groups, base).to_csv(index=False))
+    lines = []
+    shown_rows = found[found["decoding"] == "sampled"]
+    for (group, band), rows in shown_rows.groupby(["group", "band"], sort=False):
+        lines.append(f"\n{group}: {band}, sampled, accuracy in % [95 % interval]")
+        lines += [_line(row) for row in rows.to_dict("records")]
+    seeds = int(found["seeds"].min())
+    return "\n".join([*lines, f"\n{seeds} seeds; table: {shown(file)}"])
+
+
+def _line(row: dict[str, Any]) -> str:
+    accuracy = f"{stats.percent(row['accuracy']):>5} {stats.interval(row)}"
+    text = f"  {row['arm']:<14} {accuracy}"
+    if row["reference"]:
+        return text + "   reference"
+    change = stats.points(row["difference"], row["difference_low"], row["difference_high"])
+    return f"{text}   {change}"
+
+
+def stages_in(groups: dict[str, dict[str, str]]) -> list[str]:
+    """The stages that groups name, each once."""
+    return list(dict.fromkeys(stage for arms in groups.values() for stage in arms.values()))

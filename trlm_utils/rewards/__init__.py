@@ -1,0 +1,1 @@
+"""Rewards: the library, learned judges, the hack bench, the explorer."""

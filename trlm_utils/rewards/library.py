@@ -1,0 +1,699 @@
+"""Rewards with TRL's signature: completions in, one float (or None) each out.
+
+Every function takes plain strings or conversational completions, and the columns of
+the data set as keyword arguments. ``None`` means "does not apply to this row"; TRL
+leaves such rows out of that reward. Lengths are tokens where TRL hands over
+``completion_ids``, else words. Keyword-only arguments are settings, which a recipe may
+give beside the weight:
+
+    REWARD_WEIGHTS: {accuracy: 1.0, cosine: {weight: 2.0, max_length: 3584}}
+
+A mix of another system can be asked for by its name (`MIXES`): ``{tina: 1.0}``.
+
+    >>> accuracy(["<think> 2 + 2: 4.</think> The answer is 4."], answer=["4"])
+    [1.0]
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+from trlm_utils import answers, chat, nanoworld
+from trlm_utils.rewards import reference_probability, reward_models
+
+Completions = Sequence[str] | Sequence[list[dict[str, str]]]
+Reward = Callable[..., list[float | None]]
+Weights = dict[str, Any]  # name -> weight, or {"weight": ..., setting: ...}
+
+
+# which models a reward asks
+ASKS = {"reference_gain": ("policy", "tokenizer"), "learned": ("judge", "tokenizer")}
+
+
+@dataclass(frozen=True)
+class Models:
+    """What rewards that ask a model look into.
+
+    Attributes:
+        policy: the model in training; `reference_gain` asks it.
+        tokenizer: of the policy, and of the judge.
+        judge: a learned outcome reward model; `learned` asks it.
+    """
+
+    policy: Any = None
+    tokenizer: Any = None
+    judge: Any = None
+
+    def missing(self, reward: str) -> list[str]:
+        """Which of these the reward asks and does not find."""
+        return [part for part in ASKS.get(reward, ()) if getattr(self, part) is None]
+
+    def check(self, reward: str) -> None:
+        """Raise ValueError where the reward cannot be computed."""
+        missing = self.missing(reward)
+        if missing:
+            raise ValueError(f"{reward} asks a model that was not given: {', '.join(missing)}")
+
+
+def texts_of(completions: Completions) -> list[str]:
+    """The reply texts, whether completions are strings or message lists."""
+    return [c if isinstance(c, str) else c[-1]["content"] or "" for c in completions]
+
+
+def token_lists(completions: Completions, completion_ids: Any = None) -> list[list[Any]]:
+    """The tokens of each completion; without ids, its words."""
+    if completion_ids is not None:
+        return [list(ids) for ids in completion_ids]
+    return [text.split() for text in texts_of(completions)]
+
+
+# --- the answer -------------------------------------------------------------------
+
+
+def accuracy(
+    completions: Completions, answer: Sequence[str], *, prefilled: bool = False, **_: Any
+) -> list[float | None]:
+    """1.0 when the text after the thought states the gold answer, else 0.0.
+
+    None where the gold answer is empty or cannot be read. Differs from TRL's
+    ``accuracy_reward``, which grades the whole completion, thought included, and
+    accepts only boxed or anchored answers.
+
+    Args:
+        prefilled: the prompt already ends in ``<think>``.
+
+    >>> accuracy(["<think> 2 + 2: 4.</think> The answer is 4.", "4?", "x"], ["4", "5", ""])
+    [1.0, 0.0, None]
+    """
+    return [
+        None if (verdict := answers.grade(text, gold, prefilled)) is None else float(verdict)
+        for text, gold in zip(texts_of(completions), answer, strict=True)
+    ]
+
+
+# --- form -------------------------------------------------------------------------
+
+
+def think_format(completions: Completions, *, prefilled: bool = False, **_: Any) -> list[float]:
+    """1.0 for exactly one non-empty thought followed by a non-empty answer, else 0.0.
+
+    Differs from TRL's ``think_format_reward``, which accepts an empty thought and a
+    second ``</think>``.
+
+    >>> think_format(["<think> 2 + 2: 4.</think> 4", "<think></think> 4", "4"])
+    [1.0, 0.0, 0.0]
+    """
+    return [
+        float((prefilled or answers.OPEN in text) and answers.parse(text, prefilled).well_formed)
+        for text in texts_of(completions)
+    ]
+
+
+def think_answer_format(
+    completions: Completions, *, prefilled: bool = False, **_: Any
+) -> list[float]:
+    """1.0 for ``<think>...</think><answer>...</answer>`` and nothing else, else 0.0.
+
+    The form of DeepSeek-R1 (Guo et al. 2025). Both parts must say something.
+
+    >>> think_answer_format(["<think> 2 + 2: 4.</think> <answer>4</answer>"])
+    [1.0]
+    """
+    return [_in_two_parts(text, "think", prefilled) for text in texts_of(completions)]
+
+
+def reasoning_answer_format(
+    completions: Completions, *, prefilled: bool = False, **_: Any
+) -> list[float]:
+    """1.0 for ``<reasoning>...</reasoning><answer>...</answer>`` and nothing else, else 0.0.
+
+    >>> reasoning_answer_format(["<reasoning>2 + 2: 4.</reasoning><answer></answer>"])
+    [0.0]
+    """
+    return [_in_two_parts(text, "reasoning", prefilled) for text in texts_of(completions)]
+
+
+def _in_two_parts(text: str, tag: str, prefilled: bool) -> float:
+    if prefilled and f"<{tag}>" not in text:
+        text = f"<{tag}>{text}"
+    form = rf"\s*<{tag}>(.*)</{tag}>\s*<answer>(.*)</answer>\s*"
+    found = re.fullmatch(form, text, re.DOTALL)
+    if not found or any(
+        re.search(r"</?(?:think|reasoning|answer)>", part) for part in found.groups()
+    ):
+        return 0.0
+    return float(all(re.search(r"\w", part) for part in found.groups()))
+
+
+def boxed_format(completions: Completions, *, prefilled: bool = False, **_: Any) -> list[float]:
+    r"""1.0 when the text after the thought holds exactly one non-empty ``\boxed{}``, else 0.0.
+
+    >>> boxed_format([r"<think> 2 + 2.</think> \boxed{4}", r"<think> \boxed{4}"])
+    [1.0, 0.0]
+    """
+    scores = []
+    for text in texts_of(completions):
+        after = answers.parse(text, prefilled).answer
+        content = answers.last_boxed(after) if answers.count_boxes(after) == 1 else None
+        scores.append(float(bool(content and content.strip())))
+    return scores
+
+
+def tag_count(
+    completions: Completions, *, tags: Sequence[str] = (answers.OPEN, answers.CLOSE), **_: Any
+) -> list[float]:
+    """Share of the tags that occur exactly once, in [0, 1]: a graded format reward.
+
+    After open-r1's ``tag_count_reward``. It does not look at the order, so a format
+    contract has to stand beside it.
+
+    >>> tag_count(["<think> so: 4.</think> 4", "<think> so: 4. 4", "4"])
+    [1.0, 0.5, 0.0]
+    """
+    return [sum(text.count(tag) == 1 for tag in tags) / len(tags) for text in texts_of(completions)]
+
+
+_STEP_MARK = re.compile(
+    r"(?:^|\n)\s*(?:step \d+|\d+[.)]\s|[-*]\s)|\b(?:first|second|third|next|then|finally),",
+    re.IGNORECASE,
+)
+
+
+def reasoning_steps(completions: Completions, *, enough: int = 3, **_: Any) -> list[float]:
+    """Marks of steps ("Step 1", "2.", "- ", "First,") in the reply over ``enough``, in [0, 1].
+
+    After open-r1's ``reasoning_steps_reward``. It counts words, not steps: the hack
+    bench shows what that is worth.
+
+    >>> reasoning_steps(["First, 2. Then, 4. Finally, 6.", "6"])
+    [1.0, 0.0]
+    """
+    return [min(1.0, len(_STEP_MARK.findall(text)) / enough) for text in texts_of(completions)]
+
+
+# --- repetition -------------------------------------------------------------------
+
+
+_SENTENCE = re.compile(r"[.!?;](?=\s|$)|\n")
+
+
+def repetition(completions: Completions, *, prefilled: bool = False, **_: Any) -> list[float]:
+    """Minus the share of sentences in the thought that were said before, in [-1, 0].
+
+    Sentence level, because in small worlds token n-grams repeat for good reasons
+    ("12 + 5" occurs in two steps). Sentences end at a full stop, another mark or a line
+    break; spacing, capitals and emphasis do not make a sentence a new one.
+
+    >>> repetition(["<think> 2 + 2: 4. 2 + 2: 4!</think> 4"])
+    [-0.5]
+    """
+    scores = []
+    for text in texts_of(completions):
+        thought = answers.parse(text, prefilled).thought or ""
+        parts = (" ".join(s.split()).strip("*_#> ").lower() for s in _SENTENCE.split(thought))
+        sentences = [s for s in parts if s]
+        repeated = len(sentences) - len(set(sentences))
+        scores.append(-repeated / len(sentences) if sentences else 0.0)
+    return scores
+
+
+def ngram_repetition(
+    completions: Completions,
+    *,
+    completion_ids: Any = None,
+    size: int = 3,
+    penalty: float = 1.0,
+    **_: Any,
+) -> list[float]:
+    """Minus the share of token n-grams that occurred before, in [-penalty, 0].
+
+    ``-penalty (1 - unique / all)`` over n-grams of ``size`` tokens (Yeo et al. 2025, appendix
+    C.2), computed by TRL's ``get_repetition_penalty_reward``.
+
+    >>> ngram_repetition(["a b a b a b"], size=2)
+    [-0.6]
+    """
+    from trl.rewards import get_repetition_penalty_reward
+
+    lists = token_lists(completions, completion_ids)
+    return get_repetition_penalty_reward(size, -penalty)(completion_ids=lists)
+
+
+# --- length -----------------------------------------------------------------------
+
+
+def brevity(completions: Completions, **_: Any) -> list[float]:
+    """Minus the number of words divided by 100, in [-1, 0]: the plainest length penalty.
+
+    A multiple of it is what notebook 13 lets a policy game.
+
+    >>> brevity(["one two three four", "w " * 300])
+    [-0.04, -1.0]
+    """
+    return [-min(1.0, len(text.split()) / 100) for text in texts_of(completions)]
+
+
+def length_in_group(
+    completions: Completions,
+    answer: Sequence[str],
+    *,
+    completion_ids: Any = None,
+    prompts: Any = None,
+    prefilled: bool = False,
+    **_: Any,
+) -> list[float | None]:
+    """Shorter than the rest of the group, in [-0.5, 0.5] (Kimi k1.5, Team Kimi 2025, 2.3.3).
+
+    ``0.5 - (length - shortest) / (longest - shortest)`` for right completions, at most 0
+    for wrong ones, 0 where the whole group has one length. A group are the neighbours
+    that share a prompt; without prompts, all completions.
+
+    >>> length_in_group(["so so so it is 4", "it is 4", "is 5"], ["4", "4", "4"])
+    [-0.5, 0.25, 0.0]
+    """
+    lengths = list(map(len, token_lists(completions, completion_ids)))
+    right = accuracy(completions, answer, prefilled=prefilled)
+    keys = [""] * len(lengths) if prompts is None else [str(prompt) for prompt in prompts]
+    scores: list[float | None] = []
+    for _key, members in groupby(range(len(lengths)), key=keys.__getitem__):
+        group = list(members)
+        shortest = min(lengths[i] for i in group)
+        width = max(lengths[i] for i in group) - shortest
+        for i in group:
+            share = 0.5 - (lengths[i] - shortest) / width if width else 0.0
+            verdict = right[i]
+            scores.append(None if verdict is None else share if verdict else min(0.0, share))
+    return scores
+
+
+def length_exact(
+    completions: Completions,
+    *,
+    completion_ids: Any = None,
+    target: int = 64,
+    slope: float = 0.003,
+    **_: Any,
+) -> list[float]:
+    """``-slope * |target - length|``, in [-1, 0]: the length term of L1-Exact.
+
+    Aggarwal and Welleck 2025 add it to the accuracy, take the target from each prompt
+    and, for completions of thousands of tokens, a slope of 0.0003; the floor is ours.
+
+    >>> length_exact(["a b c d"], target=14, slope=0.01)
+    [-0.1]
+    """
+    lengths = map(len, token_lists(completions, completion_ids))
+    return [-min(1.0, slope * abs(target - length)) for length in lengths]
+
+
+def length_max(
+    completions: Completions,
+    answer: Sequence[str],
+    *,
+    completion_ids: Any = None,
+    target: int = 64,
+    slope: float = 0.003,
+    offset: float = 0.5,
+    prefilled: bool = False,
+    **_: Any,
+) -> list[float | None]:
+    """Right, and not much longer than allowed: L1-Max (Aggarwal and Welleck 2025), in [0, 1].
+
+    ``right * clip(slope * (target - length) + offset, 0, 1)``. It holds the accuracy
+    already, so it stands alone or beside a format reward.
+
+    >>> length_max(["it is 4", "it is 5"], ["4", "4"], target=13, slope=0.01)
+    [0.6, 0.0]
+    """
+    lengths = map(len, token_lists(completions, completion_ids))
+    return [
+        None if right is None else right * min(1.0, max(0.0, slope * (target - n) + offset))
+        for right, n in zip(
+            accuracy(completions, answer, prefilled=prefilled), lengths, strict=True
+        )
+    ]
+
+
+def overlong(
+    completions: Completions,
+    *,
+    completion_ids: Any = None,
+    max_length: int = 160,
+    margin: int = 32,
+    **_: Any,
+) -> list[float]:
+    """0, then falling, in [-1, 0], over the last ``margin`` tokens before ``max_length``.
+
+    DAPO's soft overlong punishment (Yu et al. 2025, eq. 13), computed by TRL's
+    ``get_soft_overlong_punishment``.
+
+    >>> overlong(["w " * 90], max_length=100, margin=20)
+    [-0.5]
+    """
+    from trl.rewards import get_soft_overlong_punishment
+
+    lists = token_lists(completions, completion_ids)
+    return [
+        float(r) for r in get_soft_overlong_punishment(max_length, margin)(completion_ids=lists)
+    ]
+
+
+def cosine(
+    completions: Completions,
+    answer: Sequence[str],
+    *,
+    completion_ids: Any = None,
+    max_length: int = 160,
+    right: Sequence[float] = (1.0, 0.5),
+    wrong: Sequence[float] = (-1.0, -0.5),
+    prefilled: bool = False,
+    **_: Any,
+) -> list[float | None]:
+    """Right and short is best, wrong and short is worst, by default in [-1, 1].
+
+    The form is that of Yeo et al. 2025, the four end points are open-r1's and TRL's:
+
+    ``long + (short - long) (1 + cos(pi length / max_length)) / 2``: from 1 to 0.5 with
+    growing length for right completions, from -1 to -0.5 for wrong ones (``right`` and
+    ``wrong`` hold what the shortest and the longest get); constant beyond
+    ``max_length``. TRL's ``get_cosine_scaled_reward`` has the same form but grades with
+    TRL's own accuracy, which misses plain answers.
+
+    >>> cosine(["4", "w w w w 4", "5"], ["4", "4", "4"], completion_ids=[[], [1] * 9, []],
+    ...        max_length=9)
+    [1.0, 0.5, -1.0]
+    """
+    lengths = map(len, token_lists(completions, completion_ids))
+    scores: list[float | None] = []
+    verdicts = accuracy(completions, answer, prefilled=prefilled)
+    for verdict, length in zip(verdicts, lengths, strict=True):
+        near = (1 + math.cos(math.pi * min(1.0, length / max_length))) / 2  # 1 at length 0
+        short, long = right if verdict else wrong
+        scores.append(None if verdict is None else long + (short - long) * near)
+    return scores
+
+
+# --- rewards that ask a model -------------------------------------------------------
+
+
+def reference_gain(
+    completions: Completions,
+    prompts: Sequence[Any],
+    answer: Sequence[str] | None = None,
+    reference: Sequence[str] | None = None,
+    *,
+    models: Models = Models(),
+    **_: Any,
+) -> list[float | None]:
+    """How much more probable the reasoning made the reference answer, in [0, 1].
+
+    ``clip(p(reference | prompt, reasoning) - p(reference | prompt), 0, 1)`` with the
+    mean probability of the tokens (RLPR, Yu et al. 2025), by the policy itself. For
+    answers that no rule can verify. None for rows without reference or answer.
+
+    Args:
+        answer: where given, only its tokens within the reference count.
+        reference: what should follow the reasoning; by default NanoWorld's sentence
+            with the answer, or within ``<answer>`` the answer alone.
+
+    >>> from trlm_utils import models as networks
+    >>> tokenizer = networks.build_tokenizer(["What is 2 + 2? The answer is 4."])
+    >>> asked = Models(networks.build_model(tokenizer), tokenizer)
+    >>> thought = "<think> 2 + 2: 4.</think> The answer is 4."
+    >>> (gain,) = reference_gain([thought], ["What is 2 + 2?"], ["4"], models=asked)
+    >>> 0.0 <= gain <= 1.0
+    True
+    """
+    models.check("reference_gain")
+    texts = texts_of(completions)
+    none = [""] * len(texts)
+    columns = zip(texts, prompts, answer or none, reference or none, strict=True)
+    rows = [
+        (i, _rendered(prompt, models.tokenizer), text, _reference(text, gold, said), gold or "")
+        for i, (text, prompt, gold, said) in enumerate(columns)
+        if gold or said
+    ]
+    scores: list[float | None] = [None] * len(texts)
+    if rows:
+        places, *parts = map(list, zip(*rows, strict=True))
+        found = reference_probability.gains(models.policy, models.tokenizer, *parts)
+        for i, gain in zip(places, found, strict=True):
+            scores[i] = gain
+    return scores
+
+
+def _rendered(prompt: Any, tokenizer: Any) -> str:
+    return prompt if isinstance(prompt, str) else chat.render(tokenizer, prompt, prompt=True)
+
+
+def _reference(completion: str, answer: str, reference: str) -> str:
+    return reference or (answer if "<answer>" in completion else nanoworld.answer_text(answer))
+
+
+def routed(
+    completions: Completions,
+    prompts: Sequence[Any],
+    answer: Sequence[str],
+    reference: Sequence[str] | None = None,
+    *,
+    prefilled: bool = False,
+    models: Models = Models(),
+    **_: Any,
+) -> list[float | None]:
+    """`accuracy` where the answer can be verified, else `reference_gain`, in [0, 1].
+
+    The routing of a Gemma/Tunix entry that trained on verifiable and open tasks with
+    one policy. A row is open when its ``answer`` is empty and it has a ``reference``.
+
+    >>> routed(["The answer is 4.", "The answer is 5."], ["2 + 2?", "2 + 2?"], ["4", "4"])
+    [1.0, 0.0]
+    """
+    verdicts = accuracy(completions, answer, prefilled=prefilled)
+    opened = [i for i, verdict in enumerate(verdicts) if verdict is None]
+    if opened and reference is not None:
+        chosen = [[column[i] for i in opened] for column in (completions, prompts, reference)]
+        found = reference_gain(chosen[0], chosen[1], reference=chosen[2], models=models)
+        for i, gain in zip(opened, found, strict=True):
+            verdicts[i] = gain
+    return verdicts
+
+
+def learned(
+    completions: Completions,
+    prompts: Sequence[Any],
+    *,
+    models: Models = Models(),
+    **_: Any,
+) -> list[float]:
+    """What a learned outcome reward model says, in (0, 1): the logistic of its score.
+
+    The model is trained on preference pairs (Bradley and Terry; TRL's RewardTrainer) in
+    notebook 11. It was right on what it was trained on; a policy that is paid by it
+    writes something else.
+
+    Args:
+        prompts: message lists.
+
+    >>> from transformers import LlamaForSequenceClassification
+    >>> from trlm_utils import models as networks
+    >>> tokenizer = networks.build_tokenizer(["What is 2 + 2? The answer is 4."])
+    >>> config = networks.build_model(tokenizer).config
+    >>> config.num_labels = 1
+    >>> asked = Models(tokenizer=tokenizer, judge=LlamaForSequenceClassification(config))
+    >>> (score,) = learned(["4"], [chat.to_prompt("What is 2 + 2?")], models=asked)
+    >>> 0.0 < score < 1.0
+    True
+    """
+    models.check("learned")
+    texts = [
+        chat.render(models.tokenizer, [*prompt, {"role": "assistant", "content": text}])
+        for prompt, text in zip(prompts, texts_of(completions), strict=True)
+    ]
+    scores = reward_models.outcome_scores(models.judge, models.tokenizer, texts)
+    return [1 / (1 + math.exp(-score)) for score in scores]
+
+
+REWARDS: dict[str, Reward] = {
+    function.__name__: function
+    for function in (
+        accuracy,
+        think_format,
+        think_answer_format,
+        reasoning_answer_format,
+        boxed_format,
+        tag_count,
+        reasoning_steps,
+        repetition,
+        ngram_repetition,
+        brevity,
+        length_in_group,
+        length_exact,
+        length_max,
+        overlong,
+        cosine,
+        reference_gain,
+        routed,
+        learned,
+    )
+}
+
+# Mixes by name: this course's, and those of systems it re-creates. Lengths are NanoWorld's.
+MIXES: dict[str, Weights] = {
+    "nano": {"accuracy": 1.0, "think_format": 0.1, "repetition": 0.1},
+    # a Qwen2.5-0.5B experiment with the five rewards of open-r1's first recipes
+    "qwen_rl": {
+        "accuracy": 1.0,
+        "think_answer_format": 1.0,
+        "reasoning_steps": 1.0,
+        "cosine": 1.0,
+        "ngram_repetition": 1.0,
+    },
+    "tina": {"think_format": 1.0, "cosine": 2.0},  # Wang et al. 2025, after Open-RS
+    # a Gemma-2-2B entry: one contract, the second reward by domain
+    "tunix": {"reasoning_answer_format": 1.0, "routed": 1.0},
+}
+
+
+def expand(weights: Weights) -> Weights:
+    """A mix with the names of other mixes replaced by their parts, weights multiplied.
+
+    Raises:
+        ValueError: when a part occurs twice.
+    """
+    parts: Weights = {}
+    for name, given in weights.items():
+        mix = MIXES.get(name)
+        if mix is not None and (isinstance(given, bool) or not isinstance(given, int | float)):
+            raise ValueError(f"weight of {name} is {given!r}, not a number")
+        for part, weight in (mix or {name: given}).items():
+            if part in parts:
+                raise ValueError(f"{part} occurs twice in the mix")
+            parts[part] = weight if mix is None else weight * given
+    return parts
+
+
+def choose(weights: Weights, models: Models | None = None) -> tuple[list[Reward], list[float]]:
+    """Reward functions and weights for a mix, in a form TRL takes.
+
+    Args:
+        models: for rewards that ask a model; without it they raise when called.
+
+    Raises:
+        ValueError: for an unknown name or setting, a weight that is no finite number,
+            or no reward at all.
+    """
+    parts = expand(weights)
+    unknown = sorted(set(parts) - set(REWARDS))
+    if unknown:
+        known = ", ".join([*REWARDS, *MIXES])
+        raise ValueError(f"unknown reward {unknown}; known: {known}")
+    if not parts:
+        raise ValueError("no reward given")
+    functions, values = [], []
+    for name, given in parts.items():
+        settings = dict(given) if isinstance(given, dict) else {"weight": given}
+        weight = settings.pop("weight", None)
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise ValueError(f"weight of {name} is {weight!r}, not a number")
+        if not math.isfinite(weight):
+            raise ValueError(f"weight of {name} is {weight}")
+        functions.append(_with_settings(name, settings, models))
+        values.append(float(weight))
+    return functions, values
+
+
+def settings_of(reward: Reward) -> dict[str, Any]:
+    """A reward's settings and their defaults (its keyword-only arguments)."""
+    handed_over = ("completion_ids", "prompts", "models")
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(reward).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in handed_over
+    }
+
+
+def can_score(weights: Weights, models: Models | None = None) -> bool:
+    """Whether every reward of a mix finds the model it asks."""
+    return not any((models or Models()).missing(name) for name in expand(weights))
+
+
+def _with_settings(name: str, settings: dict[str, Any], models: Models | None) -> Reward:
+    """The reward with settings filled in, still under its own name, which TRL logs."""
+    unknown = sorted(set(settings) - set(settings_of(REWARDS[name])))
+    if unknown:
+        known = ", ".join(settings_of(REWARDS[name])) or "none"
+        raise ValueError(f"{name} has no setting {unknown}; it has: {known}")
+    for setting, value in settings.items():
+        _check_setting(f"{setting} of {name}", value, settings_of(REWARDS[name])[setting])
+    if models and "models" in inspect.signature(REWARDS[name]).parameters:
+        settings = settings | {"models": models}
+    if not settings:
+        return REWARDS[name]
+    chosen = partial(REWARDS[name], **settings)
+    chosen.__name__ = name  # type: ignore[attr-defined]
+    return chosen
+
+
+def _check_setting(where: str, value: Any, default: Any) -> None:
+    """A setting is of its default's kind; numbers are finite and above 0."""
+    if isinstance(default, bool):
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif isinstance(default, int | float):
+        kind = int if isinstance(default, int) else int | float
+        fits = isinstance(value, kind) and not isinstance(value, bool) and 0 < value < math.inf
+        wanted = f"a {'whole ' * (kind is int)}number above 0"
+    elif isinstance(default[0], float):
+        numbers = isinstance(value, list | tuple) and len(value) == len(default)
+        fits = numbers and all(
+            isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)
+            for v in value
+        )
+        wanted = f"a list of {len(default)} numbers"
+    else:
+        texts = isinstance(value, list | tuple) and all(v and isinstance(v, str) for v in value)
+        fits, wanted = texts and bool(value), "a list of texts"
+    if not fits:
+        raise ValueError(f"{where} is {value!r}, not {wanted}")
+
+
+def score(
+    weights: Weights, completions: Completions, models: Models | None = None, **columns: Any
+) -> list[dict[str, float]]:
+    """Each part and the weighted total, per completion (parts that are None count 0)."""
+    functions, values = choose(weights, models)
+    rows: list[dict[str, float]] = [{} for _ in completions]
+    for function, weight in zip(functions, values, strict=True):
+        name = function.__name__
+        parts = function(completions=completions, **columns)
+        for row, part in zip(rows, parts, strict=True):
+            row[name] = 0.0 if part is None else float(part)
+            row["total"] = row.get("total", 0.0) + weight * row[name]
+    return rows
+
+
+def advantages(rewards: Sequence[float], scale: bool = True) -> list[float]:
+    """GRPO's advantages of one group: reward minus group mean, over the group's spread.
+
+    ``A_i = (r_i - mean(r)) / (std(r) + 1e-4)`` with the unbiased standard deviation
+    (Shao et al. 2024, DeepSeekMath, section 4.1; constants as in TRL). Without
+    ``scale`` the division is left out (Liu et al. 2025, Dr. GRPO).
+
+    Raises:
+        ValueError: for a group of fewer than two rewards.
+    """
+    n = len(rewards)
+    if n < 2:
+        raise ValueError("a group needs at least two rewards")
+    mean = sum(rewards) / n
+    centred = [reward - mean for reward in rewards]
+    if not scale:
+        return centred
+    spread = math.sqrt(sum(c * c for c in centred) / (n - 1))
+    return [c / (spread + 1e-4) for c in centred]

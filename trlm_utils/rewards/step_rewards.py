@@ -1,0 +1,126 @@
+"""Process rewards: each step of a thought is checked, and each token gets its advantage.
+
+NanoWorld knows every step, so the check is exact; a learned process model
+(`trlm_utils.rewards.reward_models`) stands in for it elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from trlm_utils import answers, nanoworld
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Steps = list[tuple[int, float]]  # position of a step's last token, its reward
+
+
+def expected(problem: nanoworld.Problem) -> set[str]:
+    """The sentences that a right thought consists of."""
+    return {nanoworld.step_text(step) for step in problem.steps}
+
+
+def step_ends(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Positions of the tokens that end a sentence of the thought, in a completion's ids."""
+    ends = []
+    for place, token in enumerate(ids):
+        piece = tokenizer.decode([token])
+        if answers.CLOSE in piece:
+            break
+        if piece.rstrip().endswith("."):
+            ends.append(place)
+    return ends
+
+
+def steps(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, wanted: set[str]) -> Steps:
+    """Each step of a thought with 1.0 where it is one of the wanted ones, else 0.0.
+
+    A step said before counts as wrong: else repeating a right step would pay.
+    """
+    left, found, start = set(wanted), [], 0
+    for end in step_ends(ids, tokenizer):
+        text = tokenizer.decode(ids[start : end + 1]).replace(answers.OPEN, "").strip()
+        found.append((end, float(text in left)))
+        left.discard(text)
+        start = end + 1
+    return found
+
+
+def token_advantages(
+    group: Sequence[Steps], lengths: Sequence[int], scale: bool = True
+) -> list[list[float]]:
+    """Advantages of every token of a group of completions, by sums over steps.
+
+    All rewards of all steps in the group are centred (and divided by their standard
+    deviation); a token's advantage is the sum over the steps that end at it or later
+    (Shao et al. 2024, DeepSeekMath, 4.1.3). So a step is blamed for what it leads to.
+
+    Args:
+        group: the steps of each completion; a reward for the answer is a last step.
+        lengths: number of tokens of each completion.
+    """
+    mean, spread = _mean_and_spread([reward for found in group for _, reward in found])
+    spread = spread if scale else 1.0
+    advantages = []
+    for found, length in zip(group, lengths, strict=True):
+        row, later = [0.0] * length, 0.0
+        at = {end: (reward - mean) / spread for end, reward in found}
+        for place in reversed(range(length)):
+            later += at.get(place, 0.0)
+            row[place] = later
+        advantages.append(row)
+    return advantages
+
+
+def smallest_advantages(
+    group: Sequence[Steps], lengths: Sequence[int], scale: bool = True
+) -> list[list[float]]:
+    """Advantages of every token of a group of completions, by the worst step ahead.
+
+    A token's return is the smallest reward of the steps that end at it or later; it is
+    centred by the mean over the group of the returns of whole completions (and divided
+    by their standard deviation). So the number of steps does not count. The hard form of
+    Cheng et al. 2025, *Stop Summation*, who soften the minimum.
+
+    Args: as for `token_advantages`; tokens behind the last step get 0.
+    """
+    worst = [min((reward for _, reward in found), default=0.0) for found in group]
+    mean, spread = _mean_and_spread(worst)
+    spread = spread if scale else 1.0
+    advantages = []
+    for found, length in zip(group, lengths, strict=True):
+        row, ahead, at = [0.0] * length, math.inf, dict(found)
+        for place in reversed(range(length)):
+            ahead = min(ahead, at.get(place, math.inf))
+            row[place] = (ahead - mean) / spread if ahead < math.inf else 0.0
+        advantages.append(row)
+    return advantages
+
+
+def _mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    mean = sum(values) / max(1, len(values))
+    squares = sum((value - mean) ** 2 for value in values)
+    return mean, math.sqrt(squares / max(1, len(values) - 1)) + 1e-4
+
+
+def problem_of(row: dict[str, Any], **options: Any) -> nanoworld.Problem:
+    """The problem behind a prompt of NanoWorld, made again from its id.
+
+    Args:
+        row: ``id`` and ``prompt`` of a data set's row.
+        options: what the data set was made with (see `world.make_problem`).
+
+    Raises:
+        ValueError: when these options make another problem, or the row is not NanoWorld's.
+    """
+    split, _, place = row["id"].partition("/")
+    seed, _, index = place.partition("/")
+    question = row["prompt"][-1]["content"]
+    if index.isdigit() and seed.isdigit():
+        problem = nanoworld.make_problem(split, int(index), seed=int(seed), **options)
+        if problem.question == question:
+            return problem
+    raise ValueError(f"{row['id']} cannot be made again: other options, or not NanoWorld's")

@@ -1,0 +1,1 @@
+"""Running recipes: checked recipes, the pipeline, reports, verification, estimates."""

@@ -1,0 +1,152 @@
+"""The command line of the course.
+
+    python -m trlm_utils run nano
+    python -m trlm_utils run nano --seed 0,1,2
+    python -m trlm_utils run nano --seed 1 --set 06_grpo.LEARNING_RATE=2.0e-4
+    python -m trlm_utils list | doctor | compare | show, report or verify RECIPE
+
+Exit status: 0 done, 1 a stage failed, 2 the request itself was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from trlm_utils.doctor import examine
+from trlm_utils.evaluation import arms
+from trlm_utils.files import CourseError, read_json, shown
+from trlm_utils.runner import recipes, report
+from trlm_utils.runner.kernel import RunFailed
+from trlm_utils.runner.pipeline import locked, run_folder, run_plan
+from trlm_utils.runner.recipes import Plan, RecipeError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line described at the top of this file."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trlm_utils", description="Run recipes of the course."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run a recipe")
+    run.add_argument("--from", dest="start", default="", metavar="STAGE")
+    run.add_argument("--only", default="", metavar="STAGE")
+    run.add_argument("--force", action="store_true", help="run finished stages again")
+    run.add_argument("--verbose", action="store_true", help="show what notebooks print")
+    for name, text in (
+        ("show", "print the stages and parameters of a recipe"),
+        ("report", "write the report of a run again"),
+        ("verify", "build a recipe on tiny stand-ins, one step a stage"),
+    ):
+        commands.add_parser(name, help=text)
+    for name in ("run", "show", "report", "verify"):
+        command = commands.choices[name]
+        command.add_argument("recipe", help="a recipe's name, or a path to a YAML file")
+        default = "full" if name == "verify" else "nano"
+        command.add_argument("--scale", default=default)
+        command.add_argument("--seed", default="0", help="one, or several: 0,1,2")
+        if name == "show":
+            command.add_argument("--gpu", default="A100", help="card to estimate for (full scale)")
+        command.add_argument("--set", action="append", default=[], metavar="S.NAME=VALUE")
+    compared = commands.add_parser("compare", help="set the reports of recipes side by side")
+    compared.add_argument("recipes", nargs="*", help="names; by default the six systems")
+    commands.add_parser("list", help="list the recipes")
+    commands.add_parser("doctor", help="look at this machine")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return _dispatch(options)
+    except (RecipeError, CourseError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RunFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 1
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``"0,1,2"`` -> ``[0, 1, 2]``.
+
+    Raises:
+        RecipeError: when it is no list of different whole numbers from 0.
+    """
+    parts = text.split(",")
+    if not all(part.strip().isdigit() for part in parts):
+        raise RecipeError(f"--seed {text}: write a whole number, or several as 0,1,2")
+    seeds = [int(part) for part in parts]
+    if len(set(seeds)) < len(seeds):
+        raise RecipeError(f"--seed {text}: a seed is named twice")
+    return seeds
+
+
+def _dispatch(options: argparse.Namespace) -> int:
+    if options.command == "list":
+        for name, about in recipes.list_recipes().items():
+            print(f"{name:<10} {about}")
+        return 0
+    if options.command == "doctor":
+        print(examine().to_string(index=False))
+        return 0
+    if options.command == "compare":
+        from trlm_utils.runner import compare
+
+        folder = compare.write(options.recipes or compare.RECIPES)
+        print(f"comparison: {shown(folder / 'compare.html')} (also .json, .csv, .svg and .png)")
+        return 0
+    if options.command == "verify":
+        from trlm_utils.runner import verify
+
+        return verify.run(options.recipe, options.scale, options.set)
+    path = recipes.find_recipe(options.recipe)
+    name = recipes.run_name(path)
+    for seed in parse_seeds(options.seed):
+        folder = run_folder(name, options.scale, seed)
+        plan = recipes.load_plan(options.recipe, options.scale, seed, options.set, str(folder))
+        if options.command == "show":
+            show(plan)
+            if options.scale == "full":
+                from trlm_utils.runner import estimate
+
+                print(f"\n{estimate.text(plan, options.gpu)}")
+            return 0
+        if options.command == "run":
+            if options.seed != str(seed):
+                print(f"seed {seed}", flush=True)
+            with locked(folder):
+                run_plan(
+                    plan,
+                    folder,
+                    start=options.start,
+                    only=options.only,
+                    force=options.force,
+                    verbose=options.verbose,
+                )
+    base = run_folder(name, options.scale, 0)
+    if plan.groups:
+        print(arms.write(plan.groups, base, path.stem))
+    if name != path.stem:  # it ran in another recipe's folder, whose report stays
+        return 0
+    arms_found = arms.table(plan.groups, base) if plan.groups else None
+    written = report.write(plan, base, arms_found)
+    print(report.ladder_text(read_json(written / "report.json")))
+    print(f"report: {shown(written / 'report.html')} (also .md and .json)")
+    return 0
+
+
+def show(plan: Plan) -> None:
+    """Print a plan: its stages, what they read, and every parameter."""
+    print(f"{plan.recipe} ({plan.scale}): {plan.about}")
+    for stage in plan.stages:
+        reads = ", ".join(stage.reads) or "nothing"
+        print(f"\n{stage.stage}  (notebook {stage.notebook.stem}, reads {reads})")
+        for name, value in stage.parameters.items():
+            if name not in recipes.WIRING:
+                print(f"    {name} = {value!r}")

@@ -1,0 +1,169 @@
+"""Recipes side by side, on one page: ladders, minutes, tokens, parameters, cost per point.
+
+Reads the ``report.json`` that each run left; nothing is trained. Writes
+``runs/compare/compare.html``, ``.json`` and ``.csv``, and the figure.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trlm_utils import plots
+from trlm_utils.files import CourseError, read_json, runs_root, shown, write_json, write_text
+from trlm_utils.runner import report
+
+RECIPES = ("nano", "trlm", "qwen-rl", "tina", "tiny-r1", "tunix")
+BAND = "in_distribution"
+NEEDED = ("about", "arms", "deviations", "ladder", "result", "seeds", "stages", "totals")
+
+
+def reports(names: Sequence[str] = RECIPES) -> dict[str, dict[str, Any]]:
+    """Recipe -> content of its report, for those that were run.
+
+    Raises:
+        CourseError: when none was.
+    """
+    places = {name: runs_root() / name / "report.json" for name in names}
+    found = {name: read_json(place) for name, place in places.items() if place.is_file()}
+    for name, content in found.items():
+        if lacking := [key for key in NEEDED if key not in content]:
+            raise CourseError(
+                f"{shown(places[name])} has no {lacking[0]!r}; write it again: "
+                f"python -m trlm_utils report {name}"
+            )
+    found = {name: content for name, content in found.items() if content["ladder"]}
+    if not found:
+        raise CourseError(
+            f"no recipe in {shown(runs_root())} was run to its report: `make course RECIPE=...`"
+        )
+    return found
+
+
+def summary(name: str, content: dict[str, Any]) -> dict[str, Any]:
+    """One row of the comparison.
+
+    Accuracies are shares on `BAND`, means over the seeds; ``gained`` is from the first
+    evaluated stage to the recipe's result, in points, sampled. Trainable parameters are
+    those of the stage that made the result; minutes and tokens those of all stages.
+    """
+    row: dict[str, Any] = {"recipe": name, "seeds": len(content["seeds"])}
+    first, last = content["ladder"][0]["stage"], content["result"]
+    row |= {"from": first, "result": last}
+    for decoding in ("greedy", "sampled"):
+        for what, stage in (("start", first), ("end", last)):
+            row[f"{what}_{decoding}"] = _mean(content["ladder"], stage, decoding)
+    start, end = row["start_sampled"], row["end_sampled"]
+    gained = 100 * (end - start) if None not in (start, end) else None
+    row |= {"gained": gained} | content["totals"]
+    trained = [s["trainable_parameters"] for s in content["stages"] if s["stage"] == last]
+    row["trainable_parameters"] = max(trained, default=0)
+    worth = gained and gained > 0
+    row["dollars_per_point"] = row["dollars"] / gained if worth else None
+    row["minutes_per_point"] = row["minutes"] / gained if worth else None
+    return row
+
+
+def _mean(ladder: Sequence[dict[str, Any]], stage: str, decoding: str) -> float | None:
+    found = [
+        row["accuracy"]
+        for row in ladder
+        if (row["stage"], row["band"], row["decoding"]) == (stage, BAND, decoding)
+    ]
+    return sum(found) / len(found) if found else None
+
+
+def write(names: Sequence[str] = RECIPES) -> Path:
+    """Write the comparison; returns its folder.
+
+    Raises:
+        CourseError: see `reports`.
+    """
+    import pandas as pd
+
+    found = reports(names)
+    rows = [summary(name, content) for name, content in found.items()]
+    ladder = pd.concat(
+        [pd.DataFrame(content["ladder"]).assign(recipe=name) for name, content in found.items()]
+    )
+    ladder = ladder[ladder["band"] == BAND]
+    ladder = ladder[~ladder["stage"].str.contains("/")]  # checkpoints are part of an arm
+    folder = runs_root() / "compare"
+    # not joined: a recipe's arms need not come one after the other
+    figure = plots.plot_ladder(ladder, by="recipe", joined=False)
+    plots.save_figure(figure, folder / "compare", ladder)
+    write_text(folder / "compare.csv", pd.DataFrame(rows).to_csv(index=False))
+    missing = [name for name in names if name not in found]
+    write_json(folder / "compare.json", {"recipes": rows, "not_run": missing})
+    write_text(folder / "compare.html", page(rows, found, missing, figure))
+    return folder
+
+
+COLUMNS = (
+    "recipe, seeds, start, result, greedy %, sampled %, gained (points), minutes, tokens, "
+    "trainable parameters, dollars, dollars per point, kJ"
+).split(", ")
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """A row of `summary` as text, in the order of `COLUMNS`; "-" where nothing is known."""
+
+    def known(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    ends = [row[f"end_{d}"] for d in ("greedy", "sampled")]
+    return [
+        row["recipe"],
+        str(row["seeds"]),
+        plots.short(row["from"]),
+        plots.short(row["result"]),
+        *(known(end and 100 * end, ".1f") for end in ends),
+        known(row["gained"], "+.1f"),
+        known(row["minutes"], ".1f"),
+        known(row["tokens"], ",.0f"),
+        known(row["trainable_parameters"], ","),
+        known(row["dollars"], ".4f"),
+        known(row["dollars_per_point"], ".5f"),
+        known(row["joules"] and row["joules"] / 1e3, ".1f"),
+    ]
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The table as Markdown, with a line on what it says."""
+    lines = [f"| {' | '.join(COLUMNS)} |", "|" + " --- |" * len(COLUMNS)]
+    lines += [f"| {' | '.join(cells(row))} |" for row in rows]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Held-out `{BAND}` problems, scale `nano`; minutes and tokens are those of the whole "
+            "recipe, all its arms and evaluations included; kJ where the machine tells.",
+        ]
+    )
+
+
+def page(
+    rows: Sequence[dict[str, Any]],
+    found: dict[str, dict[str, Any]],
+    missing: Sequence[str],
+    figure: Any,
+) -> str:
+    """The comparison as one self-contained page."""
+    parts = [
+        "<h1>Recipes side by side</h1>",
+        f"<p>Accuracy on held-out problems ({BAND.replace('_', ' ')}) by stage, with 95 % "
+        "intervals. The recipes differ in data, budget and start, so the page says what each "
+        "reached and what it took; it does not rank the systems that they were taken from.</p>",
+        plots.svg(figure),
+        report.html_table(COLUMNS, [cells(row) for row in rows]),
+    ]
+    if missing:
+        parts.append(f"<p>Not run here: {html.escape(', '.join(missing))}.</p>")
+    for name, content in found.items():
+        parts.append(f"<h2>{html.escape(name)}</h2><p>{html.escape(content['about'])}</p>")
+        for title, head, body in report.arms_tables(content):
+            parts.append(f"<h3>{html.escape(title)}</h3>{report.html_table(head, body)}")
+        parts.append(report.html_list(content["deviations"]))
+    return report.html_page("Recipes side by side", parts)

@@ -1,0 +1,1 @@
+"""Training: configuration, trainers, optimizers, callbacks, checks before the first step."""

@@ -1,0 +1,117 @@
+"""Callbacks of the trainers: progress lines, held-out accuracy, kept checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def step_line(names: Sequence[str], every: int = 1) -> Any:
+    """A callback that prints one line per logged step, in terminals and notebooks.
+
+    Args:
+        names: log entries to show; those missing from a line are skipped.
+        every: show one in ``every`` logged lines.
+    """
+    from transformers import TrainerCallback
+
+    class StepLine(TrainerCallback):
+        count = 0
+
+        def on_log(self, args, state, control, logs=None, **kwargs):  # noqa: ANN001
+            shown = {name: logs[name] for name in names if logs and name in logs}
+            if not shown:
+                return
+            if self.count % every == 0:
+                values = "  ".join(f"{n} {float(v):.4g}" for n, v in shown.items())
+                step = f"step {state.global_step:>5}/{state.max_steps}"
+                print(f"{step}  {values}", flush=True)
+            self.count += 1
+
+    return StepLine()
+
+
+def held_out_accuracy(
+    rows: Sequence[dict[str, Any]],
+    tokenizer: Any,
+    every: int,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+) -> Any:
+    """A callback that answers prompts now and then and logs the share right.
+
+    It writes ``held_out_accuracy`` into the trainer's log before the first step and
+    every ``every`` steps. Random numbers that it draws are given back, so training is
+    not changed by looking.
+
+    Args:
+        rows: prompts with gold answers that the trainer does not train on.
+        every: optimizer steps between two looks.
+        temperature: 0 answers greedily.
+    """
+    import torch
+    from transformers import TrainerCallback
+
+    from trlm_utils import answers, chat, generation
+
+    prompts = [chat.render(tokenizer, row["prompt"], prompt=True) for row in rows]
+
+    class HeldOutAccuracy(TrainerCallback):
+        def look(self, state, model):  # noqa: ANN001
+            with torch.random.fork_rng():
+                replies = generation.sample(
+                    model,
+                    tokenizer,
+                    prompts,
+                    max_new_tokens=max_new_tokens,
+                    temperature=temperature,
+                    seed=state.global_step,
+                )
+            right = [
+                bool(answers.grade(reply.text, row["answer"]))
+                for reply, row in zip(replies, rows, strict=True)
+            ]
+            entry = {"held_out_accuracy": sum(right) / len(right), "step": state.global_step}
+            state.log_history.append(entry)
+
+        def on_train_begin(self, args, state, control, model=None, **kwargs):  # noqa: ANN001
+            if rows and state.global_step == 0:
+                self.look(state, model)
+
+        def on_step_end(self, args, state, control, model=None, **kwargs):  # noqa: ANN001
+            if rows and state.global_step % every == 0:
+                self.look(state, model)
+
+    return HeldOutAccuracy()
+
+
+def kept_checkpoints(folder: Path, tokenizer: Any) -> Any:
+    """A callback that keeps the model of every checkpoint in ``<folder>/step_<n>/model``.
+
+    Of a model with adapters the adapters alone are kept; `models.load_model` adds them.
+    """
+    from transformers import TrainerCallback
+
+    from trlm_utils import models
+
+    class KeptCheckpoints(TrainerCallback):
+        def on_save(self, args, state, control, model=None, **kwargs):  # noqa: ANN001
+            models.save_model(model, tokenizer, folder / f"step_{state.global_step}" / "model")
+
+        def on_train_begin(self, args, state, control, model=None, **kwargs):  # noqa: ANN001
+            step = state.global_step  # above 0 when resumed; a kill may have come in between
+            if step and not (folder / f"step_{step}" / "model").exists():
+                self.on_save(args, state, control, model)
+
+    return KeptCheckpoints()
+
+
+def quiet(trainer: Any, names: Sequence[str], every: int = 1) -> Any:
+    """Replace the trainer's printing and tables by `step_line`; returns the trainer."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    trainer.add_callback(step_line(names, every))
+    return trainer

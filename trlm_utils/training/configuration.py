@@ -1,0 +1,97 @@
+"""What every training stage shares: precision, configuration, resuming, batches.
+
+The trainers are TRL's. A notebook builds its own configuration in plain view and
+passes it through `make_config`, which knows the names that TRL renamed or removed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from pathlib import Path
+from typing import Any
+
+from trlm_utils.machine import Precision
+
+# Old name -> what to write today (transformers 5 / TRL 1).
+RENAMED = {
+    "max_seq_length": "max_length",
+    "evaluation_strategy": "eval_strategy",
+    "warmup_ratio": "warmup_steps (a float below 1 is a share of all steps)",
+    "gradient_checkpointing": "activation_checkpointing",
+    "max_prompt_length": "nothing: filter long prompts in the data set",
+    "tokenizer": "processing_class (an argument of the trainer)",
+    "no_cuda": "use_cpu",
+}
+
+
+def make_config(config_class: type, **settings: Any) -> Any:
+    """Build a TRL configuration; an unknown name gets one line saying what to write.
+
+    Raises:
+        ValueError: for a name that the class does not have.
+    """
+    known = {f.name for f in dataclasses.fields(config_class) if f.init}
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            instead = RENAMED.get(name) or (near[0] if near else "")
+            advice = f"; today: {instead}" if instead else ""
+            raise ValueError(f"{config_class.__name__} has no {name!r}{advice}")
+    return config_class(**settings)
+
+
+def common_settings(
+    output_dir: Path, precision: Precision, seed: int, checkpointing: bool = False
+) -> dict[str, Any]:
+    """Settings that hold for every trainer: local, quiet, safe on this device.
+
+    TRL's own defaults ask for bf16 and activation checkpointing; on a CPU the first
+    raises and the second slows training and corrupts sampling from the live model.
+    """
+    on_gpu = precision.name != "fp32"
+    return {
+        "output_dir": str(output_dir),
+        "seed": seed,
+        "data_seed": seed,
+        "bf16": precision.bf16,
+        "fp16": precision.fp16,
+        "activation_checkpointing": checkpointing,
+        "dataloader_pin_memory": on_gpu,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_total_limit": 2,
+        "logging_steps": 10,
+    }
+
+
+def grpo_batch(prompts_per_step: int, group_size: int, micro_batch: int) -> dict[str, int]:
+    """Turn "prompts per step" and "group size" into TRL's batch settings.
+
+    Args:
+        prompts_per_step: prompts in one optimizer step.
+        group_size: completions per prompt (the group that rewards are compared in).
+        micro_batch: completions in one forward and backward pass.
+
+    Returns:
+        ``per_device_train_batch_size``, ``gradient_accumulation_steps``,
+        ``steps_per_generation`` and ``num_generations``; one generation per step.
+
+    Raises:
+        ValueError: when the completions of a step cannot be split into micro-batches.
+    """
+    if group_size < 2:
+        raise ValueError(f"GROUP_SIZE is {group_size}: a group needs at least 2 rollouts")
+    total = prompts_per_step * group_size
+    if prompts_per_step < 1 or micro_batch < 1 or total % micro_batch:
+        raise ValueError(
+            f"{prompts_per_step} prompts x {group_size} completions = {total} cannot be "
+            f"split into micro-batches of {micro_batch}"
+        )
+    accumulation = total // micro_batch
+    return {
+        "per_device_train_batch_size": micro_batch,
+        "gradient_accumulation_steps": accumulation,
+        "steps_per_generation": accumulation,
+        "num_generations": group_size,
+    }

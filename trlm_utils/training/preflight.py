@@ -1,0 +1,276 @@
+"""Checks before the first step: what cannot work is refused while it is still cheap.
+
+Each check returns a list of `Check`; `report` shows them as one table and raises when
+one of them failed, unless told to go on (parameter IGNORE_PREFLIGHT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trlm_utils import chat, generation
+from trlm_utils.curation import data_sets
+from trlm_utils.machine import Precision
+from trlm_utils.models import END
+from trlm_utils.rewards import hack_bench, library
+
+HACK_PROBLEMS = 20  # problems of the hack bench here
+SAMPLE = 500  # rows looked at by checks whose cost grows with the data
+
+
+class PreflightError(RuntimeError):
+    """Training was refused; the message says why and how to go on regardless."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the table: what was looked at, what was found, whether it will do."""
+
+    name: str
+    found: str
+    ok: bool
+    advice: str = ""
+
+
+def share(part: float) -> str:
+    """A share as a percentage."""
+    return f"{100 * part:.1f} %"
+
+
+def check_precision(precision: Precision) -> Check:
+    """Which number format was chosen, and why."""
+    return Check("precision", f"{precision.name} ({precision.why})", True)
+
+
+def check_batch(config: Any, rows: int) -> Check:
+    """Effective batch and number of optimizer steps; refuses a training of none."""
+    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    steps = config.max_steps
+    if steps <= 0:
+        per_epoch = rows // batch if config.dataloader_drop_last else -(-rows // batch)
+        steps = int(per_epoch * config.num_train_epochs)
+    found = f"{batch} rows a step, {rows} rows, {steps} steps"
+    return Check("effective batch", found, steps > 0, "use more rows or a smaller batch")
+
+
+def check_truncation(
+    texts: Sequence[str], tokenizer: Any, max_length: int, allowed: float = 0.02
+) -> list[Check]:
+    """Share of rows that max_length cuts, and of rows that lose what ends them.
+
+    Args:
+        texts: rendered rows.
+        max_length: of the trainer, in tokens.
+        allowed: share of cut rows up to which training is let through.
+    """
+    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    close = tokenizer.convert_tokens_to_ids("</think>")
+    end = tokenizer.convert_tokens_to_ids(END)
+    n = max(1, len(encoded))
+    cut = sum(len(ids) > max_length for ids in encoded) / n
+    lost = {
+        "lose </think>": sum(close in ids[max_length:] for ids in encoded) / n,
+        "lose the end token": sum(end in ids[max_length:] for ids in encoded) / n,
+    }
+    advice = "raise MAX_LENGTH, or lower MAX_TOKENS in 01_data_curation"
+    checks = [Check("rows truncated", share(cut), cut <= allowed, advice)]
+    for name, part in lost.items():
+        checks.append(Check(f"rows that {name}", share(part), part <= allowed, advice))
+    return checks
+
+
+def check_prefix(conversations: Sequence[Sequence[chat.Message]], tokenizer: Any) -> Check:
+    """Whether prompts for generation are the beginning of what is trained on."""
+    looked = list(conversations)[:SAMPLE]
+    good = sum(chat.prompt_is_prefix(tokenizer, messages) for messages in looked)
+    found = f"{good} of {len(looked)} rows"
+    return Check("prompt is a prefix", found, good == len(looked), "mend the chat template")
+
+
+def check_end_token(trainer: Any) -> Check:
+    """Whether the end token carries loss, on one batch exactly as the trainer sees it.
+
+    Without that a model never learns to stop; the usual reason is a pad token that
+    equals the end token, so that masking one masks the other.
+    """
+    import torch
+
+    name = "end token carries loss"
+    if not len(trainer.train_dataset):  # TRL drops rows without a trained token
+        return Check(name, "no row has a token to train on", False, "raise MAX_LENGTH")
+    batch = next(iter(trainer.get_train_dataloader()))
+    ids, labels = batch["input_ids"].flatten(), batch["labels"].flatten()
+    # a packed row holds several conversations, and positions begin anew in each
+    each_row = torch.arange(batch["input_ids"].shape[1]).expand_as(batch["input_ids"])
+    conversation = (batch.get("position_ids", each_row).flatten() == 0).cumsum(0)
+    tokenizer = trainer.processing_class
+    end = tokenizer.convert_tokens_to_ids(END)
+    asked = len(conversation[ids != tokenizer.pad_token_id].unique())
+    carried = len(conversation[(ids == end) & (labels == end)].unique())
+    return Check(
+        name,
+        f"{carried} of {asked} rows in a batch",
+        carried == asked,
+        "the pad token must differ from the end token, and the template must mark it",
+    )
+
+
+def check_sft(
+    trainer: Any, conversations: Sequence[Sequence[chat.Message]], precision: Precision
+) -> list[Check]:
+    """All checks for an SFT stage on conversations."""
+    tokenizer = trainer.processing_class
+    texts = [chat.render(tokenizer, messages) for messages in conversations]
+    return [
+        *check_truncation(texts, tokenizer, trainer.args.max_length),
+        check_prefix(conversations, tokenizer),
+        check_end_token(trainer),
+        check_precision(precision),
+        check_batch(trainer.args, len(conversations)),
+    ]
+
+
+def check_dpo(
+    config: Any, rows: Sequence[data_sets.Row], tokenizer: Any, precision: Precision
+) -> list[Check]:
+    """All checks for a DPO stage on preference rows."""
+    texts = [text for row in rows for text in data_sets.texts_of(row, tokenizer)]
+    conversations = [row["prompt"] + row["chosen"] for row in rows]
+    ends = sum(text.rstrip("\n").endswith(END) for text in texts)
+    lengths = {
+        side: sum(len(row[side][-1]["content"]) for row in rows) / max(1, len(rows))
+        for side in ("chosen", "rejected")
+    }
+    gap = f"chosen {lengths['chosen']:.0f}, rejected {lengths['rejected']:.0f} characters"
+    return [
+        *check_truncation(texts, tokenizer, config.max_length),
+        check_prefix(conversations, tokenizer),
+        Check(
+            "end token in the replies",
+            f"{ends} of {len(texts)}",
+            ends == len(texts),
+            "the chat template must close a reply with the end token",
+        ),
+        Check("length gap", gap, True),
+        check_precision(precision),
+        check_batch(config, len(rows)),
+    ]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What sampling a few groups before GRPO shows (shares in [0, 1])."""
+
+    pass_rate: float
+    zero_spread: float
+    clipped: float
+    mean_tokens: float
+    table: Any
+    hacks: tuple[str, ...] = ()  # bad behaviours that the mix pays more than honest work
+
+
+def probe_rewards(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[data_sets.Row],
+    weights: dict[str, float],
+    *,
+    group_size: int,
+    max_new_tokens: int,
+    seed: int = 0,
+    models: library.Models | None = None,
+) -> Probe:
+    """Sample a group for each prompt and score it with the mix that will train.
+
+    Returns:
+        A probe whose table has one row per completion: prompt (the row's id), question,
+        answer, text, right, parts, total. Lengths are tokens, as in training.
+    """
+    import pandas as pd
+
+    prompts = [chat.render(tokenizer, row["prompt"], prompt=True) for row in rows]
+    repeated = [prompt for prompt in prompts for _ in range(group_size)]
+    drawn = generation.sample(model, tokenizer, repeated, max_new_tokens=max_new_tokens, seed=seed)
+    texts = [s.text for s in drawn]
+    asked = [row for row in rows for _ in range(group_size)]
+    columns = {n: [row.get(n) or "" for row in asked] for n in ("answer", "reference", "id")}
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    given = [row["prompt"] for row in asked]
+    scored = library.score(weights, texts, models, prompts=given, completion_ids=ids, **columns)
+    table = pd.DataFrame(scored).assign(
+        prompt=columns["id"],
+        question=[prompt[-1]["content"] for prompt in given],
+        answer=columns["answer"],
+        text=texts,
+        right=library.accuracy(texts, answer=columns["answer"]),
+    )
+    spread = table.groupby("prompt", sort=False)["total"].agg(lambda t: t.max() - t.min())
+    return Probe(
+        pass_rate=float(table["right"].fillna(0).mean()),
+        zero_spread=float((spread < 1e-9).mean()),
+        clipped=sum(not s.finished for s in drawn) / len(drawn),
+        mean_tokens=sum(s.tokens for s in drawn) / len(drawn),
+        table=table,
+        hacks=tuple(hack_bench.hackable(weights, HACK_PROBLEMS, models)),
+    )
+
+
+def check_grpo(
+    config: Any,
+    prompts: int,
+    probe: Probe,
+    precision: Precision,
+) -> list[Check]:
+    """All checks for GRPO: the reward probe, and that there is at least one step."""
+    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    per_step = batch // config.num_generations
+    found = f"{per_step} prompts x {config.num_generations} completions, {prompts} prompts"
+    return [
+        Check("pass rate", share(probe.pass_rate), True),
+        Check(
+            "groups with zero spread",
+            share(probe.zero_spread),
+            probe.zero_spread < 0.95,
+            "no group teaches anything: use other prompts or a graded reward",
+        ),
+        Check(
+            "completions clipped",
+            share(probe.clipped),
+            probe.clipped <= 0.5,
+            "raise MAX_NEW_TOKENS, or train stage 2 longer",
+        ),
+        Check(
+            "paid more than honest work",
+            "; ".join(probe.hacks) or "nothing on the hack bench",
+            not probe.hacks,
+            "the mix will be gamed: see hackbench.verdict, give accuracy more weight",
+        ),
+        check_precision(precision),
+        Check(
+            "effective batch",
+            found,
+            prompts >= per_step,
+            "TRL would train 0 steps: use more prompts or fewer a step",
+        ),
+    ]
+
+
+def report(checks: Sequence[Check], override: bool = False) -> Any:
+    """The checks as a data frame.
+
+    Raises:
+        PreflightError: when a check failed and ``override`` is False.
+    """
+    import pandas as pd
+
+    failed = [check for check in checks if not check.ok]
+    if failed and not override:
+        reasons = "; ".join(f"{c.name}: {c.found} ({c.advice})" for c in failed)
+        raise PreflightError(
+            f"training refused: {reasons}. To train regardless set IGNORE_PREFLIGHT: true"
+        )
+    verdict = ["ok" if c.ok else "FAILED, overridden" for c in checks]
+    table = pd.DataFrame({"check": [c.name for c in checks]})
+    return table.assign(found=[c.found for c in checks], verdict=verdict)
