@@ -21,9 +21,9 @@ _spec.loader.exec_module(importlib.util.module_from_spec(_spec))
 @pytest.fixture(scope="session")
 def tokenizer():
     """The course's own tokenizer, trained in-process."""
-    from trlm_utils import models, nanoworld
+    from trlm_utils import nanoworld, tokenization
 
-    return models.build_tokenizer(nanoworld.sample_text(300))
+    return tokenization.build_tokenizer(nanoworld.sample_text(300))
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The chat template: prefix property, where the loss lies, what survives decoding."""
 
-from trlm_utils import chat, models, nanoworld
+from trlm_utils import chat, nanoworld, tokenization
 
 TWO_TURNS = [
     {"role": "system", "content": "Be brief."},
@@ -63,7 +63,7 @@ def test_any_text_survives_the_tokenizer(tokenizer):
 
 def test_pad_and_end_differ(tokenizer):
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
-    assert tokenizer.eos_token == models.END
+    assert tokenizer.eos_token == tokenization.END
 
 
 def test_with_system_keeps_an_existing_one():

@@ -6,7 +6,7 @@ from trlm_utils import generation
 from trlm_utils.evaluation import held_out
 from trlm_utils.evaluation.tasks.scoring import score_document, score_text
 from trlm_utils.files import write_rows
-from trlm_utils.models import END
+from trlm_utils.tokenization import END
 
 QUESTIONS = [
     {"id": f"q{i}", "band": band, "question": f"Compute {i}.", "answer": str(i)}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trlm_utils import models
+from trlm_utils import architectures, models, tokenization
 from trlm_utils.models import ModelFolderError
 
 
@@ -58,14 +58,14 @@ def test_same_seed_same_weights(tokenizer):
 
 
 def test_vocabulary_is_bounded_and_whole_words_are_frequent_ones():
-    tokenizer = models.build_tokenizer(["zebra zebra zebra yak"] * 3, vocab_size=370)
+    tokenizer = tokenization.build_tokenizer(["zebra zebra zebra yak"] * 3, vocab_size=370)
     assert len(tokenizer) <= 370
     assert tokenizer.tokenize(" zebra") == ["Ġzebra"]
 
 
 def test_a_vocabulary_without_room_is_refused():
     with pytest.raises(ValueError, match="no room"):
-        models.build_tokenizer(["a"], vocab_size=300)
+        tokenization.build_tokenizer(["a"], vocab_size=300)
 
 
 def test_a_width_that_does_not_divide_is_refused(tokenizer):
@@ -80,15 +80,15 @@ def test_a_downloaded_tokenizer_is_fitted(tokenizer, tmp_path):
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {t: i for i, t in enumerate([*models.SPECIAL_TOKENS[1:], *alphabet])}
+    vocab = {t: i for i, t in enumerate([*tokenization.SPECIAL_TOKENS[1:], *alphabet])}
     raw = Tokenizer(BPE(vocab, []))
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.add_special_tokens(list(models.SPECIAL_TOKENS[1:]))
+    raw.add_special_tokens(list(tokenization.SPECIAL_TOKENS[1:]))
     plain = PreTrainedTokenizerFast(
         tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|im_end|>"
     )
-    fitted = models.prepare_tokenizer(plain)
-    assert fitted.pad_token == models.TEXT_END
+    fitted = tokenization.prepare_tokenizer(plain)
+    assert fitted.pad_token == tokenization.TEXT_END
     ids = fitted("<think> a</think> b")["input_ids"]
     assert fitted.decode(ids, skip_special_tokens=True).count("think>") == 2
 
@@ -100,7 +100,7 @@ def test_a_tokenizer_without_chat_tokens_is_refused(tokenizer):
 
     bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE({"a": 0}, [])))
     with pytest.raises(ValueError, match="im_start"):
-        models.prepare_tokenizer(bare)
+        tokenization.prepare_tokenizer(bare)
 
 
 def test_adapters_change_nothing_at_first_and_merge_into_the_weights(model):
@@ -132,15 +132,15 @@ PUBLISHED = {  # parameters, as the models' cards and safetensors files have the
 
 @pytest.mark.parametrize(("name", "parameters"), PUBLISHED.items())
 def test_architectures_have_the_published_number_of_parameters(name, parameters):
-    assert models.parameters_of(models.architecture(name)) == parameters
+    assert architectures.parameters_of(architectures.architecture(name)) == parameters
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_stand_in_is_of_the_same_class_and_its_template_keeps_both_promises(name):
     from trlm_utils import chat, nanoworld
 
-    model, tokenizer = models.build_stand_in(name, nanoworld.sample_text(50))
-    assert type(model).__name__ in models.architecture(name).architectures
+    model, tokenizer = architectures.build_stand_in(name, nanoworld.sample_text(50))
+    assert type(model).__name__ in architectures.architecture(name).architectures
     assert model.config.num_hidden_layers == 2
     turns = chat.to_messages("Q", "A", system="S") + chat.to_messages("R", "B")
     assert chat.prompt_is_prefix(tokenizer, turns)
@@ -154,13 +154,13 @@ def test_the_family_is_told_by_the_tokens():
     from trlm_utils import nanoworld
 
     for name, family in (("gemma-2-2b-it", "gemma"), ("SmolLM2-135M-Instruct", "chatml")):
-        _, tokenizer = models.build_stand_in(name, nanoworld.sample_text(20))
-        assert models.family_of(tokenizer) == family
+        _, tokenizer = architectures.build_stand_in(name, nanoworld.sample_text(20))
+        assert tokenization.family_of(tokenizer) == family
 
 
 def test_an_unknown_architecture_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match="no architecture 'gpt'; there are: DeepSeek"):
-        models.architecture("gpt")
+        architectures.architecture("gpt")
 
 
 def test_adapters_kept_of_a_run_are_added_into_its_model(tmp_path, model, tokenizer):

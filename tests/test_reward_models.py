@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trlm_utils import chat, models, nanoworld
+from trlm_utils import chat, models, nanoworld, tokenization
 from trlm_utils.rewards import library, reward_models, step_rewards
 
 PROBLEM = nanoworld.make_problem("judges", 2, steps=(2, 3))
@@ -14,7 +14,7 @@ BAD = chat.think("This is easy.", nanoworld.answer_text("1"))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    tokenizer = models.build_tokenizer(nanoworld.sample_text(200))
+    tokenizer = tokenization.build_tokenizer(nanoworld.sample_text(200))
     path = tmp_path_factory.mktemp("judges") / "model"
     models.save_model(models.build_model(tokenizer, hidden_size=32), tokenizer, path)
     return path

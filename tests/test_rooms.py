@@ -10,7 +10,7 @@ from trlm_utils.files import PROJECT_ROOT
 
 PACKAGE = PROJECT_ROOT / "trlm_utils"
 # From the ground up: a room may import from those before it, and from itself.
-FLOORS = ("", "curation", "rewards", "training", "evaluation", "runner")
+FLOORS = ("", "rewards", "curation", "training", "evaluation", "runner")
 LONGEST = 400  # lines
 MODULES = sorted(PACKAGE.rglob("*.py")) + sorted((PROJECT_ROOT / "tools").glob("*.py"))
 ENTRIES = ("__main__", "pipeline")  # `python -m`: doors into the runner, no part of the top

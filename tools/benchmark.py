@@ -277,14 +277,14 @@ def time_to_target(
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from trlm_utils import models, nanoworld
+    from trlm_utils import models, nanoworld, tokenization
     from trlm_utils.curation import data_sets
     from trlm_utils.training import callbacks, optimizers, sft
 
     settings = dict(settings)
     matrix_rate = settings.pop("matrix_rate", 0.0)
     build = sft.make_trainer if settings.pop("lean", False) else SFTTrainer
-    tokenizer = models.build_tokenizer(nanoworld.sample_text())
+    tokenizer = tokenization.build_tokenizer(nanoworld.sample_text())
     model = models.build_model(tokenizer, seed=seed)
     rows = data_sets.world_thinking(ROWS, seed, {"careful": 1.0}, 0.08)
     config = SFTConfig(
@@ -399,7 +399,7 @@ def collect_row_by_row(path: Path, folder: Path) -> int:
 
 def collect_mixture(path: Path, folder: Path, checks: dict[str, Any]) -> int:
     """This course's way; every row passes every check, so that all are written."""
-    from trlm_utils import models, nanoworld
+    from trlm_utils import nanoworld, tokenization
     from trlm_utils.curation import mixture
 
     source = {"path": str(path), "split": "train", "drop_columns": ["chat_template_kwargs"]}
@@ -408,7 +408,7 @@ def collect_mixture(path: Path, folder: Path, checks: dict[str, Any]) -> int:
     if "verified" in checks:
         source["columns"] = {"answer": "answer"}
     if "max_tokens" in checks:
-        needs["tokenizer"] = models.build_tokenizer(nanoworld.sample_text())
+        needs["tokenizer"] = tokenization.build_tokenizer(nanoworld.sample_text())
     if "contamination" in checks:
         needs["questions"] = [" ".join(f"{i} {k}" for k in range(20)) for i in range(1000)]
     counts = mixture.collect("sft_stage1", spec, folder, shard_rows=CHUNK, **needs)["counts"]

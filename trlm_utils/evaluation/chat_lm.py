@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trlm_utils import answers, chat, generation
-from trlm_utils.models import END
+from trlm_utils.tokenization import END
 
 TASKS = Path(__file__).with_name("tasks")  # the course's own tasks for lm-eval
 

@@ -18,7 +18,7 @@ import yaml
 
 from trlm_utils import answers, chat, generation, stats
 from trlm_utils.evaluation.chat_lm import TASKS, chat_lm, put_questions
-from trlm_utils.models import END
+from trlm_utils.tokenization import END
 
 DECODINGS = ("greedy", "sampled")
 BANDS_BY_LENGTH = ("in_distribution", "longer", "longest")  # told alike, of other lengths

@@ -423,8 +423,8 @@ def reference_gain(
         reference: what should follow the reasoning; by default NanoWorld's sentence
             with the answer, or within ``<answer>`` the answer alone.
 
-    >>> from trlm_utils import models as networks
-    >>> tokenizer = networks.build_tokenizer(["What is 2 + 2? The answer is 4."])
+    >>> from trlm_utils import models as networks, tokenization
+    >>> tokenizer = tokenization.build_tokenizer(["What is 2 + 2? The answer is 4."])
     >>> asked = Models(networks.build_model(tokenizer), tokenizer)
     >>> thought = "<think> 2 + 2: 4.</think> The answer is 4."
     >>> (gain,) = reference_gain([thought], ["What is 2 + 2?"], ["4"], models=asked)
@@ -502,8 +502,8 @@ def learned(
         prompts: message lists.
 
     >>> from transformers import LlamaForSequenceClassification
-    >>> from trlm_utils import models as networks
-    >>> tokenizer = networks.build_tokenizer(["What is 2 + 2? The answer is 4."])
+    >>> from trlm_utils import models as networks, tokenization
+    >>> tokenizer = tokenization.build_tokenizer(["What is 2 + 2? The answer is 4."])
     >>> config = networks.build_model(tokenizer).config
     >>> config.num_labels = 1
     >>> asked = Models(tokenizer=tokenizer, judge=LlamaForSequenceClassification(config))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from trlm_utils import models
+from trlm_utils import architectures
 from trlm_utils.evaluation import suites
 from trlm_utils.runner.recipes import Plan, RecipeError, StagePlan
 
@@ -86,10 +86,10 @@ def of_stage(stage: StagePlan, architecture: str, rows: dict[str, float], gpu: G
     """The cost of one stage (see `ASSUMPTIONS`).
 
     Args:
-        architecture: the model's, one of `models.architecture`.
+        architecture: the model's, one of `architectures.architecture`.
         rows: data set -> its rows.
     """
-    values, config = stage.parameters, models.architecture(architecture)
+    values, config = stage.parameters, architectures.architecture(architecture)
     size = _parameters(architecture)
     steps = _steps(stage, rows)
     width, layers = config.hidden_size, config.num_hidden_layers
@@ -117,7 +117,7 @@ def of_stage(stage: StagePlan, architecture: str, rows: dict[str, float], gpu: G
 
 def of_evaluation(stage: StagePlan, architecture: str, gpu: Gpu) -> Cost:
     """The cost of what all models write to the suites' questions (see `ASSUMPTIONS`)."""
-    values, config = stage.parameters, models.architecture(architecture)
+    values, config = stage.parameters, architectures.architecture(architecture)
     size = _parameters(architecture)
     replies = sum(
         suites.load(name).replies(values["TASKS"], values["SAMPLES"], values["SUITE_QUESTIONS"])
@@ -164,7 +164,7 @@ def _trainable(architecture: str, size: int, rank: int) -> int:
 
 @functools.cache  # a recipe's stages share a model, and often a rank
 def _parameters(architecture: str, rank: int = 0) -> int:
-    return models.parameters_of(models.architecture(architecture), rank)
+    return architectures.parameters_of(architectures.architecture(architecture), rank)
 
 
 def downloads(plan: Plan) -> list[str]:

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trlm_utils import chat, generation
+from trlm_utils import answers, chat, generation
 from trlm_utils.curation import data_sets
 from trlm_utils.machine import Precision
-from trlm_utils.models import END
 from trlm_utils.rewards import hack_bench, library
 
 HACK_PROBLEMS = 20  # problems of the hack bench here
@@ -66,13 +65,17 @@ def check_truncation(
         allowed: share of cut rows up to which training is let through.
     """
     encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    close = tokenizer.convert_tokens_to_ids("</think>")
-    end = tokenizer.convert_tokens_to_ids(END)
-    n = max(1, len(encoded))
-    cut = sum(len(ids) > max_length for ids in encoded) / n
-    lost = {
-        "lose </think>": sum(close in ids[max_length:] for ids in encoded) / n,
-        "lose the end token": sum(end in ids[max_length:] for ids in encoded) / n,
+    n, end = max(1, len(encoded)), tokenizer.eos_token
+    rows = [(text, ids) for text, ids in zip(texts, encoded, strict=True) if len(ids) > max_length]
+    kept = [tokenizer.decode(ids[:max_length]) for _, ids in rows]
+    cut = len(rows) / n
+    lost = {  # the text is compared, because a tag may be several tokens
+        f"lose {name}": sum(
+            text.count(mark) > short.count(mark)
+            for (text, _), short in zip(rows, kept, strict=True)
+        )
+        / n
+        for name, mark in ((answers.CLOSE, answers.CLOSE), ("the end token", end))
     }
     advice = "raise MAX_LENGTH, or lower MAX_TOKENS in 01_data_curation"
     checks = [Check("rows truncated", share(cut), cut <= allowed, advice)]
@@ -103,10 +106,11 @@ def check_end_token(trainer: Any) -> Check:
     batch = next(iter(trainer.get_train_dataloader()))
     ids, labels = batch["input_ids"].flatten(), batch["labels"].flatten()
     # a packed row holds several conversations, and positions begin anew in each
-    each_row = torch.arange(batch["input_ids"].shape[1]).expand_as(batch["input_ids"])
+    each_row = torch.arange(batch["input_ids"].shape[1], device=ids.device)
+    each_row = each_row.expand_as(batch["input_ids"])
     conversation = (batch.get("position_ids", each_row).flatten() == 0).cumsum(0)
     tokenizer = trainer.processing_class
-    end = tokenizer.convert_tokens_to_ids(END)
+    end = tokenizer.eos_token_id
     asked = len(conversation[ids != tokenizer.pad_token_id].unique())
     carried = len(conversation[(ids == end) & (labels == end)].unique())
     return Check(
@@ -138,7 +142,7 @@ def check_dpo(
     """All checks for a DPO stage on preference rows."""
     texts = [text for row in rows for text in data_sets.texts_of(row, tokenizer)]
     conversations = [row["prompt"] + row["chosen"] for row in rows]
-    ends = sum(text.rstrip("\n").endswith(END) for text in texts)
+    ends = sum(text.rstrip("\n").endswith(tokenizer.eos_token) for text in texts)
     lengths = {
         side: sum(len(row[side][-1]["content"]) for row in rows) / max(1, len(rows))
         for side in ("chosen", "rejected")

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from trlm_utils import answers
-from trlm_utils.models import END
+from trlm_utils.tokenization import END
 
 
 def score_document(doc: dict[str, Any], results: list[list[str]]) -> dict[str, float]:

@@ -1,0 +1,132 @@
+"""Tokenizers: build a tiny one from nothing, fit a downloaded one to the course.
+
+The tiny tokenizer is a byte-level BPE in which the most frequent words, and every
+number 0-99, are one token each; all other text falls back to bytes, so nothing is
+ever unknown. Numbers are whole tokens only behind a space: ``is 12``, not ``is12``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PAD, START, END, TEXT_END = "<|pad|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"
+
+
+SPECIAL_TOKENS = (PAD, START, END, TEXT_END)
+
+
+THINK_TOKENS = ("<think>", "</think>")
+
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+# Family -> tokens that its chat template (`templates/`) needs, the last of which ends a turn.
+FAMILIES = {
+    "deepseek": ("<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>"),
+    "gemma": ("<start_of_turn>", "<end_of_turn>"),
+    "chatml": (START, END),
+}
+
+
+def build_tokenizer(
+    texts: Iterable[str], vocab_size: int = 512, number_tokens: int = 100
+) -> PreTrainedTokenizerBase:
+    """Make a byte-level BPE whose whole-word tokens are the most frequent words.
+
+    Args:
+        texts: the text to count words in.
+        vocab_size: number of entries, including 256 bytes, 4 special tokens and 2
+            think tags.
+        number_tokens: numbers 0..number_tokens-1 get a token each (with the space
+            before them).
+
+    Returns:
+        A tokenizer with the course's chat template, ``<|im_end|>`` as end token and
+        a pad token of its own (padding with the end token teaches a model not to
+        stop). ``<think>`` and ``</think>`` are ordinary tokens: special ones would be
+        dropped when TRL and lm-eval decode.
+
+    Raises:
+        ValueError: when vocab_size leaves no room for words.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+    from tokenizers import models as bpe
+    from transformers import PreTrainedTokenizerFast
+
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    entries = [*SPECIAL_TOKENS, *THINK_TOKENS]
+    entries += sorted(pre_tokenizers.ByteLevel.alphabet())
+    entries += [f"Ġ{number}" for number in range(number_tokens)]
+    room = vocab_size - len(dict.fromkeys(entries))
+    if room <= 0:
+        raise ValueError(f"vocab_size {vocab_size} leaves no room for words")
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(word for word, _ in byte_level.pre_tokenize_str(text))
+    known = set(entries)
+    words = [w for w in sorted(counts, key=lambda w: (-counts[w], w)) if w not in known]
+    vocab = {word: i for i, word in enumerate(dict.fromkeys(entries + words[:room]))}
+
+    # No merges: a word is either one token, or its bytes.
+    tokenizer = Tokenizer(bpe.BPE(vocab, [], ignore_merges=True))
+    tokenizer.pre_tokenizer = byte_level
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in SPECIAL_TOKENS])
+    tokenizer.add_tokens([AddedToken(t, normalized=False) for t in THINK_TOKENS])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END,
+        pad_token=PAD,
+        chat_template=template("chatml"),
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def template(family: str) -> str:
+    """The chat template of a family of models."""
+    return (TEMPLATES / f"{family}.jinja").read_text(encoding="utf-8")
+
+
+def family_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Which of `FAMILIES` a tokenizer belongs to, by the tokens it has.
+
+    Raises:
+        ValueError: when it lacks the tokens of all of them.
+    """
+    vocab = tokenizer.get_vocab()
+    for family, tokens in FAMILIES.items():
+        if all(token in vocab for token in tokens):
+            return family
+    known = "; ".join(f"{family}: {' '.join(tokens)}" for family, tokens in FAMILIES.items())
+    raise ValueError(f"the tokenizer lacks what a chat template needs ({known})")
+
+
+def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Fit a downloaded chat tokenizer to the course.
+
+    Sets the chat template of its family, adds the think tags as ordinary tokens where the
+    tokenizer lacks them, and gives padding a token other than the end token (SmolLM2
+    pads with its end token, so masking the padding masks the lesson of stopping).
+
+    Raises:
+        ValueError: see `family_of`.
+    """
+    family, vocab = family_of(tokenizer), tokenizer.get_vocab()
+    end = FAMILIES[family][-1]
+    tokenizer.chat_template = template(family)
+    tokenizer.add_tokens([token for token in THINK_TOKENS if token not in vocab])
+    tokenizer.eos_token = end
+    if tokenizer.pad_token in (None, end):
+        tokenizer.pad_token = TEXT_END if TEXT_END in vocab else PAD
+        if TEXT_END not in vocab:
+            tokenizer.add_special_tokens({"pad_token": PAD})
+    tokenizer.padding_side = "left"
+    return tokenizer
