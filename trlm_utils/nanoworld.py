@@ -8,24 +8,17 @@ Item ``i`` depends only on ``(seed, split, i)``, so any slice can be made alone 
 in any order. Training and held-out problems are disjoint by construction: a hash
 of the question decides on which side a problem lies (`is_held_out`).
 
-    python -c "from trlm_utils import world; print(world.make_problem('train', 3))"
+    python -c "from trlm_utils import nanoworld; print(nanoworld.make_problem('train', 3))"
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-NAMES = ("Ana", "Ben", "Cleo", "Dan", "Eva", "Finn")
-THINGS = ("apples", "books", "coins", "cups")
-MONTHS = (
-    "January February March April May June July August September October November December"
-).split()
-VARIABLES = "abcdefghij"
-MAX_NUMBER = 99  # every number is one token, so nothing may exceed this
-MAX_CHANGE = 5  # the largest number added or taken away in one step: 1,000 facts to know
+from trlm_utils.families import MAKERS, MAX_NUMBER, NAMES, THINGS, Step, answer_of, work_text
 
 FAMILIES = ("story", "expression", "compare", "swap")  # seen in training
 HELD_OUT_FAMILY = "truth"  # never trained on
@@ -40,25 +33,6 @@ BANDS: dict[str, tuple[tuple[str, ...], int, int, bool]] = {
     "new_phrasing": (("story", "compare"), 1, 4, True),
     "new_family": ((HELD_OUT_FAMILY,), 1, 4, False),
 }
-
-
-@dataclass(frozen=True)
-class Step:
-    """One change of state: ``sentence`` as told, ``before`` and ``after`` as states.
-
-    ``work`` is what a careful solver writes for it, e.g. ``12 + 5 = 17``.
-    """
-
-    sentence: str
-    operator: str
-    operand: str
-    before: str
-    after: str
-
-    @property
-    def work(self) -> str:
-        """The computation as text, from the state before to the state after."""
-        return work_text(self.operator, self.operand, self.before, self.after)
 
 
 @dataclass(frozen=True)
@@ -82,139 +56,12 @@ class Problem:
         }
 
 
-def work_text(operator: str, operand: str, before: str, after: str) -> str:
-    """Write one computation: ``12 + 5 = 17`` or, for moves, ``Ana to Ben``."""
-    if operator in "+-":
-        return f"{before} {operator} {operand} = {after}"
-    return f"{before} to {after}" if operator == "swap" else after
-
-
 def is_held_out(question: str) -> bool:
     """True for the tenth of all questions that no training split may contain."""
     return hashlib.sha256(question.encode()).digest()[0] % 10 == 0
 
 
 # --- the families -----------------------------------------------------------------
-
-
-def _changes(rng: random.Random, n: int) -> tuple[int, list[tuple[str, int, int, int]]]:
-    """A start and n signed changes that keep every state within 0..MAX_NUMBER."""
-    start = value = rng.randint(5, 60)
-    changes = []
-    for _ in range(n):
-        by = rng.randint(1, MAX_CHANGE)
-        up = rng.random() < 0.5
-        if value + by > MAX_NUMBER:
-            up = False
-        elif value - by < 0:
-            up = True
-        after = value + by if up else value - by
-        changes.append(("+" if up else "-", by, value, after))
-        value = after
-    return start, changes
-
-
-def _months(rng: random.Random, n: int) -> list[str]:
-    """n months in order. They tell which sentence comes next without counting."""
-    first = rng.randrange(len(MONTHS))
-    return [MONTHS[(first + k) % len(MONTHS)] for k in range(n)]
-
-
-def _story(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[Step]]:
-    name, things = rng.choice(NAMES), rng.choice(THINGS)
-    start, changes = _changes(rng, n)
-    verbs = {"+": "brings", "-": "takes"}
-    if reworded:
-        verbs = {"+": "adds", "-": "costs"}
-    steps = [
-        Step(f"{month} {verbs[op]} {by}", op, str(by), str(before), str(after))
-        for month, (op, by, before, after) in zip(_months(rng, n), changes, strict=True)
-    ]
-    ask = f"How many {things} are left?" if reworded else f"How many {things} now?"
-    return f"{name} has {start} {things}. {_told(steps)} {ask}", steps
-
-
-def _expression(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[Step]]:
-    start, changes = _changes(rng, n)
-    first = rng.randrange(len(VARIABLES) - n + 1)
-    names = VARIABLES[first : first + n]
-    steps = []
-    for k, (op, by, before, after) in enumerate(changes):
-        left = names[k - 1] if k else str(start)
-        sentence = f"{names[k]} = {left} {op} {by}"
-        steps.append(Step(sentence, op, str(by), str(before), str(after)))
-    return f"Compute {_told(steps)} What is {names[-1]}?", steps
-
-
-def _compare(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[Step]]:
-    # Told from the known person to the next one: who beats another by 5 has 5 more.
-    # With more steps than names a name comes back, and the latest sentence counts.
-    people = [rng.choice(NAMES)]
-    while len(people) <= n:
-        people.append(rng.choice([m for m in NAMES if m not in people[-4:]]))
-    start, changes = _changes(rng, n)
-    verbs = {"+": "trails", "-": "beats"}
-    if reworded:
-        verbs = {"+": "follows", "-": "leads"}
-    steps = []
-    for k, (op, by, before, after) in enumerate(changes):
-        sentence = f"{people[k]} {verbs[op]} {people[k + 1]} by {by}"
-        steps.append(Step(sentence, op, str(by), str(before), str(after)))
-    ask = f"How many points has {people[-1]}?"
-    return f"{people[0]} has {start} points. {_told(steps)} {ask}", steps
-
-
-def _swap(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[Step]]:
-    holder = start = rng.choice(NAMES)
-    steps = []
-    for month in _months(rng, n):
-        # Some swaps move the ball; the others are there to be seen through.
-        moves = rng.random() < 0.6
-        others = [m for m in NAMES if m != holder]
-        pair = [holder, rng.choice(others)] if moves else rng.sample(others, 2)
-        after = pair[1] if moves else holder
-        rng.shuffle(pair)
-        # The name directly behind the month: copying it then takes one look-up.
-        sentence = f"In {month} {pair[0]} and {pair[1]} swap"
-        steps.append(Step(sentence, "swap", " and ".join(pair), holder, after))
-        holder = after
-    return f"{start} has the ball. {_told(steps)} Who has the ball?", steps
-
-
-def _told(steps: list[Step]) -> str:
-    return " ".join(f"{step.sentence}." for step in steps)
-
-
-def _truth(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[Step]]:
-    people = [rng.choice(NAMES)]
-    while len(people) <= n:
-        people.append(rng.choice([m for m in NAMES if m not in people[-2:]]))
-    honest = rng.random() < 0.5
-    opening = f"{people[0]} is {'honest' if honest else 'lying'}."
-    steps = []
-    for a, b in zip(people, people[1:], strict=False):
-        says_honest = rng.random() < 0.5
-        before = f"{a} is {'honest' if honest else 'lying'}"
-        honest = says_honest == honest  # a liar's statement is turned round
-        claim = f"{b} is {'honest' if says_honest else 'lying'}"
-        after = f"{b} is {'honest' if honest else 'lying'}"
-        steps.append(Step(f"{a} says {claim}", "says", claim, before, after))
-    return f"{opening} {_told(steps)} Is {people[-1]} honest?", steps
-
-
-_MAKERS: dict[str, Callable[[random.Random, int, bool], tuple[str, list[Step]]]] = {
-    "story": _story,
-    "expression": _expression,
-    "compare": _compare,
-    "swap": _swap,
-    "truth": _truth,
-}
-
-
-def _answer(family: str, steps: list[Step]) -> str:
-    if family == "truth":
-        return "yes" if steps[-1].after.endswith("honest") else "no"
-    return steps[-1].after
 
 
 # --- problems ---------------------------------------------------------------------
@@ -248,9 +95,9 @@ def make_problem(
     Raises:
         ValueError: for an unknown family, an empty step range or a bad share.
     """
-    unknown = [f for f in families if f not in _MAKERS]
+    unknown = [f for f in families if f not in MAKERS]
     if unknown or not families:
-        raise ValueError(f"unknown family {unknown}; known: {sorted(_MAKERS)}")
+        raise ValueError(f"unknown family {unknown}; known: {sorted(MAKERS)}")
     if not 1 <= steps[0] <= steps[1] or not 1 <= long_steps[0] <= long_steps[1]:
         raise ValueError(f"steps must be 1 <= low <= high, got {steps}, {long_steps}")
     if not 0.0 <= long_share <= 1.0:
@@ -260,10 +107,10 @@ def make_problem(
     low, high = long_steps if rng.random() < long_share else steps
     n = rng.randint(low, high)
     while True:
-        question, chain = _MAKERS[family](rng, n, reworded)
+        question, chain = MAKERS[family](rng, n, reworded)
         if is_held_out(question) == held_out:
             break
-    answer = _answer(family, chain)
+    answer = answer_of(family, chain)
     return Problem(f"{split}/{seed}/{index}", family, question, answer, tuple(chain))
 
 
