@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from trlm_utils import chat
-from trlm_utils.curation import data_sets
+from trlm_utils import chat, nanoworld
+from trlm_utils.curation import data_sets, gsm8k
 from trlm_utils.files import CourseError, write_rows
 
 
@@ -14,7 +14,7 @@ def question(i):
 
 
 @pytest.fixture
-def gsm8k(tmp_path):
+def folder_of_gsm8k(tmp_path):
     """A folder in GSM8K's form: four training and three test questions."""
     folder = tmp_path / "gsm8k"
 
@@ -36,31 +36,31 @@ def gsm8k(tmp_path):
 
 
 def build(folder):
-    return data_sets.gsm8k_sets(folder, dpo_prompts=1, grpo_prompts=2, seed=0)
+    return gsm8k.data_sets_of(folder, dpo_prompts=1, grpo_prompts=2, seed=0)
 
 
-def test_gsm8k_rows_are_clean_conversations(gsm8k):
-    row = build(gsm8k)["sft_stage2"][0]
+def test_gsm8k_rows_are_clean_conversations(folder_of_gsm8k):
+    row = build(folder_of_gsm8k)["sft_stage2"][0]
     assert row["messages"] == chat.to_messages(
         question(0), "<think> She has 0 + 2 = 2 apples. Done.</think> The answer is 2."
     )
 
 
-def test_gsm8k_preferences_need_a_right_and_a_wrong_solution(gsm8k):
-    (pair,) = build(gsm8k)["preferences"]
+def test_gsm8k_preferences_need_a_right_and_a_wrong_solution(folder_of_gsm8k):
+    (pair,) = build(folder_of_gsm8k)["preferences"]
     assert pair["chosen"][0]["content"].endswith("The answer is 12.")
     assert pair["rejected"][0]["content"].endswith("The answer is 8.")
 
 
-def test_prompts_for_dpo_and_grpo_do_not_overlap(gsm8k):
-    sets = build(gsm8k)
+def test_prompts_for_dpo_and_grpo_do_not_overlap(folder_of_gsm8k):
+    sets = build(folder_of_gsm8k)
     ids = {name: {r["id"] for r in sets[name]} for name in ("dpo_prompts", "grpo_prompts")}
     assert not ids["dpo_prompts"] & ids["grpo_prompts"]
     assert (len(ids["dpo_prompts"]), len(ids["grpo_prompts"])) == (1, 2)
 
 
-def test_contaminated_questions_are_found_and_left_out_of_the_evaluation(gsm8k):
-    sets = build(gsm8k)
+def test_contaminated_questions_are_found_and_left_out_of_the_evaluation(folder_of_gsm8k):
+    sets = build(folder_of_gsm8k)
     found = data_sets.contaminated(sets, sets["eval"])
     assert {name for name, ids in found.items() if ids} == {"preferences"}
     kept, left_out = data_sets.leave_out(sets["eval"], found)
@@ -86,10 +86,10 @@ def test_case_and_spacing_do_not_hide_contamination_but_operators_count():
     ],
     ids=["missing", "truncated", "wrong columns", "empty"],
 )
-def test_damaged_folders_are_refused(gsm8k, damage, message):
-    damage(gsm8k)
+def test_damaged_folders_are_refused(folder_of_gsm8k, damage, message):
+    damage(folder_of_gsm8k)
     with pytest.raises(CourseError, match=message):
-        data_sets.check_gsm8k_folder(gsm8k)
+        gsm8k.check_folder(folder_of_gsm8k)
 
 
 def test_duplicates_differ_in_content_not_in_id():
@@ -129,7 +129,7 @@ def test_world_stage2_keeps_teacher_shares_and_rows_are_json():
 
 @pytest.mark.real_data
 def test_gsm8k_model_solutions_contaminate_731_test_questions(real_data):
-    sets = data_sets.gsm8k_sets(real_data / "gsm8k", dpo_prompts=8, grpo_prompts=8, seed=0)
+    sets = gsm8k.data_sets_of(real_data / "gsm8k", dpo_prompts=8, grpo_prompts=8, seed=0)
     found = data_sets.contaminated(sets, sets["eval"])
     kept, left_out = data_sets.leave_out(sets["eval"], found)
     assert len(sets["preferences"]) == len(found["preferences"]) == 731
@@ -141,3 +141,50 @@ def test_prompts_that_are_only_looked_at_do_not_contaminate():
     asked = {"id": "c1", "prompt": [{"role": "user", "content": "What is 2 and 2?"}]}
     sets = {"check_prompts": [asked], "grpo_prompts": [asked], "eval": [question]}
     assert data_sets.contaminated(sets, [question]) == {"grpo_prompts": {"e1"}}
+
+
+def asks(sets, questions):
+    """Names of the training sets that hold one of the questions."""
+    wanted = {data_sets.normal_form(q) for q in questions}
+    return {
+        name
+        for name, rows in sets.items()
+        if name not in data_sets.NOT_TRAINED_ON
+        and wanted & {data_sets.normal_form(data_sets.question_of(row)) for row in rows}
+    }
+
+
+def test_check_prompts_of_files_are_taken_out_of_every_training_set():
+    made = [
+        data_sets.made(f"{i}", "file", prompt=chat.to_prompt(f"Sum {i}?"), answer="1")
+        for i in range(40)
+    ]
+    told = [
+        data_sets.made(f"{i}", "file", messages=chat.to_messages(f"sum {i}", "1"))
+        for i in range(40)
+    ]
+    sets = {"grpo_prompts": made, "sft_stage2": told}
+    checks = data_sets.hold_out(sets, 0, 0.5)
+    assert len(checks) == 4  # a tenth
+    assert [len(sets[name]) for name in ("grpo_prompts", "sft_stage2")] == [36, 36]
+    assert asks(sets, map(data_sets.question_of, checks)) == set()
+
+
+def test_check_prompts_of_a_mixture_of_nanoworld_are_never_trained_on():
+    sets = {"grpo_prompts": data_sets.world_prompts("grpo", 200, 0, 0.5)}
+    checks = data_sets.hold_out(sets, 0, 0.5)
+    assert len(checks) == data_sets.CHECK_PROMPTS and len(sets["grpo_prompts"]) == 200
+    assert all(nanoworld.is_held_out(data_sets.question_of(row)) for row in checks)
+
+
+def test_gsm8k_looks_at_questions_that_no_set_trains_on(tmp_path):
+    folder = tmp_path / "gsm8k"
+    folder.mkdir()
+    rows = [{"question": f"What is {i} + 0?", "answer": f"{i}\n#### {i}"} for i in range(50)]
+    write_rows(folder / "train.jsonl", rows)
+    write_rows(folder / "test.jsonl", [{"question": "Other?", "answer": "1\n#### 1"}])
+    write_rows(folder / "model_solutions.jsonl", [{"question": "Other?"}])
+    sets = gsm8k.data_sets_of(folder, dpo_prompts=5, grpo_prompts=10, seed=0)
+    assert len(sets["check_prompts"]) == 5
+    assert asks(sets, map(data_sets.question_of, sets["check_prompts"])) == set()
+    assert [len(sets[n]) for n in ("sft_stage2", "grpo_prompts", "dpo_prompts")] == [45, 10, 5]

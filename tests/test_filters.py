@@ -22,16 +22,27 @@ def reasons(checks, rows, tokenizer=None, questions=()):
     return filters.build({"duplicates": False, **checks}, tokenizer, questions)[name](rows)
 
 
-def test_duplicates_are_told_by_content_across_batches():
-    check = filters.build({}, None, ())["duplicates"]
-    assert check([row("a", id="1"), row("b"), row("a", id="2")]) == [None, None, "duplicate"]
-    assert check([row("b"), row("c")]) == ["duplicate", None]
+def compared(checks, rows):
+    """Whether each row resembles one kept before it, when all others are kept."""
+    (check,) = filters.build_comparing(checks).values()
+    found = []
+    for one in rows:
+        key = check.key(one)
+        found.append(check.known(key))
+        if not found[-1]:
+            check.keep(key)
+    return found
+
+
+def test_duplicates_are_told_by_content_not_by_origin():
+    rows = [row("a", id="1"), row("b"), row("a", id="2"), row("b"), row("c")]
+    assert compared({}, rows) == [False, False, True, True, False]
 
 
 def test_near_duplicates_differ_in_a_word_others_do_not():
     other = "Paris is the capital of France and lies on the river Seine, as every child is taught"
-    found = reasons({"near_duplicates": 0.7}, [row(LONG), row(LONG + " now"), row(other)])
-    assert found == [None, "near duplicate", None]
+    checks = {"duplicates": False, "near_duplicates": 0.7}
+    assert compared(checks, [row(LONG), row(LONG + " now"), row(other)]) == [False, True, False]
 
 
 def test_contamination_needs_n_words_in_a_row():

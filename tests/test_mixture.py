@@ -1,6 +1,7 @@
 """Mixtures: shards, counts, strata, what is left out, and going on after a stop."""
 
 import json
+import random
 
 import pytest
 
@@ -121,6 +122,65 @@ def test_a_stop_in_the_middle_of_a_source_loses_nothing(tmp_path, monkeypatch):
     assert same[0] == same[1]
 
 
+@pytest.mark.parametrize("stop", random.Random("stops").sample(range(1, 130), 12))
+def test_interrupted_at_any_row_it_ends_as_if_it_had_not_been(tmp_path, monkeypatch, stop):
+    """Two sources that share rows, a quota and strata: what is kept depends on all before."""
+    monkeypatch.setattr(mixture, "BATCH", 7)
+    rows = [{"problem": f"q{i % 40}", "answer": "4", "level": i % 5 + 1} for i in range(90)]
+    source = {
+        "path": write(tmp_path / "a.jsonl", rows),
+        "rows": 24,
+        "columns": {"difficulty": "level"},
+    }
+    spec = {
+        "sources": [source, source | {"rows": 30}],
+        "strata": {"difficulty": {"easy": [1, 2], "hard": [3, 4, 5], "ratio": [1, 2]}},
+    }
+    whole = mixture.collect("grpo_prompts", spec, tmp_path / "whole", shard_rows=5)
+    read, left = sources.read, iter(range(stop))
+
+    def stops(*args):
+        for row in read(*args):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            yield row
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mixture.sources, "read", stops)
+        with pytest.raises(KeyboardInterrupt):
+            mixture.collect("grpo_prompts", spec, tmp_path / "parts", shard_rows=5)
+    parts = mixture.collect("grpo_prompts", spec, tmp_path / "parts", shard_rows=5)
+    assert parts["counts"] == whole["counts"] and parts["strata"] == whole["strata"]
+    assert mixture.read(tmp_path / "parts") == mixture.read(tmp_path / "whole")
+
+
+def test_rows_that_a_full_source_leaves_out_may_come_from_the_next(plain, tmp_path):
+    """Each of the 36 different questions is in both sources; the first wants 6 of them."""
+    spec = {"sources": [plain | {"rows": 6}, plain]}
+    found = mixture.collect("sft_stage1", spec, tmp_path / "out")
+    assert [count["kept"] for count in found["counts"].values()] == [6, 30]
+
+
+def test_rows_that_a_check_leaves_out_are_no_duplicates(tmp_path):
+    """The same content twice: a wrong answer, then verified against its gold answer."""
+    rows = [{"question": "2 + 2?", "response": "The answer is 4.", "answer": gold} for gold in "54"]
+    source = [{"path": write(tmp_path / f"{n}.jsonl", [row])} for n, row in enumerate(rows)]
+    columns = {"columns": {"answer": "answer"}}
+    spec = {"sources": [s | columns for s in source], "checks": {"verified": True}}
+    found = mixture.collect("sft_stage1", spec, tmp_path / "out")
+    assert [count["kept"] for count in found["counts"].values()] == [0, 1]
+
+
+def test_a_changed_file_is_noticed_and_the_old_rows_are_kept_aside(tmp_path, capsys):
+    rows = [{"question": f"q{i}", "response": "r"} for i in range(10)]
+    spec = {"sources": [{"path": write(tmp_path / "a.jsonl", rows)}]}
+    assert mixture.collect("sft_stage1", spec, tmp_path / "out")["rows"] == 10
+    write(tmp_path / "a.jsonl", rows[:3])
+    assert mixture.collect("sft_stage1", spec, tmp_path / "out")["rows"] == 3
+    assert len(mixture.read(tmp_path / ".previous" / "out-1")) == 10
+    assert capsys.readouterr().out.count("\n") == 1
+
+
 def test_a_finished_collection_is_left_alone_and_another_mixture_is_not(
     plain, tmp_path, monkeypatch
 ):
@@ -205,6 +265,14 @@ def test_push_uploads_what_was_kept_and_not_what_was_left_out(plain, tmp_path, m
         ({"sources": [], "strata": {"length": {"at": 5}}}, "length needs the check max_tokens"),
         ({"sources": [], "strata": {"difficulty": {"easy": [1]}}}, "not of the form"),
         ({"sources": [], "strata": {"topic": {}}}, "unknown stratum 'topic'"),
+        (
+            {
+                "sources": [{"nanoworld": "talk"}],
+                "checks": {"max_tokens": 9},
+                "strata": {"length": {"at": 5, "long": 1, "short": 1}},
+            },
+            "length divides nanoworld/talk, which has neither rows nor a share",
+        ),
     ],
 )
 def test_bad_mixtures_are_refused_in_one_line(spec, said):

@@ -89,3 +89,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
                 "the file is cut off or damaged; fetch it again"
             ) from None
     return rows
+
+
+def free_name(path: Path) -> Path:
+    """``path`` with the first number behind its name that is not taken: ``data-1``."""
+    number = 1
+    while (found := path.with_name(f"{path.name}-{number}")).exists():
+        number += 1
+    return found

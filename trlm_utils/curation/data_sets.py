@@ -16,12 +16,10 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from trlm_utils import answers, chat, nanoworld
-from trlm_utils.files import CourseError, read_rows, shown
+from trlm_utils import chat, nanoworld
 
 Row = dict[str, Any]
 DataSets = dict[str, list[Row]]
@@ -43,12 +41,12 @@ def world_direct(n: int, seed: int, talk_share: float, max_steps: int = 4) -> li
         if rng.random() < talk_share:
             talk = nanoworld.make_talk("sft_stage1", i, seed)
             messages = chat.to_messages(talk["question"], talk["answer"])
-            rows.append(_row(talk["id"], f"nanoworld/{talk['family']}", messages=messages))
+            rows.append(made(talk["id"], f"nanoworld/{talk['family']}", messages=messages))
             continue
         problem = nanoworld.make_problem("sft_stage1", i, seed=seed, steps=(1, max_steps))
         reply = nanoworld.answer_text(problem.answer)
         messages = chat.to_messages(problem.question, reply)
-        rows.append(_row(problem.id, "nanoworld/direct", messages=messages))
+        rows.append(made(problem.id, "nanoworld/direct", messages=messages))
     return rows
 
 
@@ -72,7 +70,7 @@ def world_thinking(
         teacher = nanoworld.draw_teacher(teachers, problem.id)
         thought, answer = nanoworld.teach(problem, teacher, seed)
         messages = chat.to_messages(problem.question, chat.answer_in(contract, thought, answer))
-        rows.append(_row(problem.id, f"nanoworld/{teacher}", messages=messages))
+        rows.append(made(problem.id, f"nanoworld/{teacher}", messages=messages))
     return rows
 
 
@@ -112,7 +110,7 @@ def world_prompts(
         split, n, seed=seed, long_share=long_share, held_out=held_out
     )
     return [
-        _row(
+        made(
             p.id,
             f"nanoworld/{p.family}",
             prompt=chat.to_prompt(p.question),
@@ -122,10 +120,32 @@ def world_prompts(
     ]
 
 
+def hold_out(sets: DataSets, seed: int, long_share: float) -> list[Row]:
+    """Prompts that nothing trains on, to look at a stage while it trains.
+
+    Where GRPO's prompts come from files or the Hub, some of them are taken out of every
+    data set (`CHECK_PROMPTS`, at most a tenth). NanoWorld keeps questions out of training
+    by itself, so elsewhere they come from there.
+
+    Args:
+        sets: loses every row that asks what the prompts ask.
+    """
+    prompts = [row for row in sets.get("grpo_prompts", ()) if row.get("answer")]
+    outside = [row for row in prompts if not row["source"].startswith("nanoworld/")]
+    chosen = outside[: min(CHECK_PROMPTS, len(outside) // 10)]
+    if not chosen:
+        return world_prompts("check", CHECK_PROMPTS, seed, long_share, held_out=True)
+    asked = {normal_form(question_of(row)) for row in chosen}
+    for name, rows in sets.items():
+        if name not in NOT_TRAINED_ON:
+            sets[name] = [row for row in rows if normal_form(question_of(row)) not in asked]
+    return chosen
+
+
 def world_talk(n: int, seed: int, split: str = "grpo") -> list[Row]:
     """Prompts whose answer no rule can verify, with a reply that would be a good one."""
     return [
-        _row(
+        made(
             talk["id"],
             f"nanoworld/{talk['family']}",
             prompt=chat.to_prompt(talk["question"]),
@@ -144,103 +164,12 @@ def world_eval(per_band: int, bands: Iterable[str] = nanoworld.BANDS) -> list[Ro
     ]
 
 
-# --- GSM8K from a folder ----------------------------------------------------------
-
-
-def check_gsm8k_folder(folder: Path) -> None:
-    """Refuse a folder that is not GSM8K's, before anything is started.
-
-    Raises:
-        CourseError: when a file is missing, cut off, or lacks a column.
-    """
-    wanted = {
-        "train.jsonl": ("question", "answer"),
-        "test.jsonl": ("question", "answer"),
-        "model_solutions.jsonl": ("question",),
-    }
-    if not folder.is_dir():
-        raise CourseError(f"DATA_DIR {shown(folder)} is not a folder")
-    for name, columns in wanted.items():
-        rows = read_rows(folder / name)
-        lacking = [c for c in columns if any(c not in row for row in rows)]
-        if lacking or not rows:
-            raise CourseError(f"{shown(folder / name)} has no column {lacking or columns}")
-
-
-def gsm8k_sets(folder: Path, *, dpo_prompts: int, grpo_prompts: int, seed: int) -> DataSets:
-    """Every data set of the course from GSM8K's files.
-
-    The preference pairs come from ``model_solutions.jsonl``: of the solutions to one
-    question, a right one is chosen over a wrong one. Those are *test* questions.
-
-    Raises:
-        CourseError: see `check_gsm8k_folder`.
-    """
-    check_gsm8k_folder(folder)
-    sets: DataSets = {"base_text": [], "sft_stage1": [], "sft_stage2": []}
-    prompts = []
-    for i, row in enumerate(read_rows(folder / "train.jsonl")):
-        gold = answers.gsm8k_gold(row["answer"])
-        if gold is None:
-            continue
-        key, question = f"gsm8k/train/{i}", row["question"].strip()
-        work, answer = gsm8k_work(row["answer"]), nanoworld.answer_text(gold)
-        source = "gsm8k/train"
-        plain = {"prompt": question, "completion": f" {work} {answer}"}
-        sets["base_text"].append(_row(key, source, **plain))
-        direct = chat.to_messages(question, answer)
-        sets["sft_stage1"].append(_row(key, source, messages=direct))
-        thinking = chat.to_messages(question, chat.think(work, answer))
-        sets["sft_stage2"].append(_row(key, source, messages=thinking))
-        prompts.append(_row(key, source, prompt=chat.to_prompt(question), answer=gold))
-    random.Random(f"gsm8k/{seed}").shuffle(prompts)
-    sets["grpo_prompts"] = prompts[:grpo_prompts]
-    sets["dpo_prompts"] = prompts[grpo_prompts : grpo_prompts + dpo_prompts]
-    sets["check_prompts"] = sets["dpo_prompts"][:CHECK_PROMPTS]
-    sets["preferences"] = list(_gsm8k_preferences(folder / "model_solutions.jsonl"))
-    sets["eval"] = [
-        {
-            "id": f"gsm8k/test/{i}",
-            "band": "gsm8k_test",
-            "question": row["question"].strip(),
-            "answer": answers.gsm8k_gold(row["answer"]),
-        }
-        for i, row in enumerate(read_rows(folder / "test.jsonl"))
-    ]
-    return sets
-
-
-def _gsm8k_preferences(path: Path) -> Iterator[Row]:
-    for i, row in enumerate(read_rows(path)):
-        replies: dict[bool, list[str]] = {True: [], False: []}
-        for model in sorted(k for k, v in row.items() if isinstance(v, dict)):
-            solution = row[model].get("solution", "")
-            work, mark, answer = solution.rpartition("\nA:")
-            if mark and work.strip() and answer.strip():
-                text = chat.think(gsm8k_work(work), nanoworld.answer_text(answer.strip()))
-                replies[bool(row[model].get("is_correct"))].append(text)
-        if replies[True] and replies[False]:
-            yield preference_row(
-                f"gsm8k/model_solutions/{i}",
-                "gsm8k/model_solutions",
-                row["question"].strip(),
-                replies[True][0],
-                replies[False][0],
-            )
-
-
-def gsm8k_work(solution: str) -> str:
-    """A worked solution as one line, without calculator marks and the final answer."""
-    work = solution.partition("####")[0]
-    return re.sub(r"\s+", " ", re.sub(r"<<.*?>>", "", work)).strip()
-
-
 # --- checks and summaries ---------------------------------------------------------
 
 
 def preference_row(key: str, source: str, question: str, chosen: str, rejected: str) -> Row:
     """A preference row from a question and two replies."""
-    return _row(
+    return made(
         key,
         source,
         prompt=chat.to_prompt(question),
@@ -389,5 +318,6 @@ def table(rows: Sequence[Sequence[Any]], columns: Sequence[str]) -> Any:
     return pd.DataFrame(rows, columns=list(columns))
 
 
-def _row(key: str, source: str, **content: Any) -> Row:
+def made(key: str, source: str, **content: Any) -> Row:
+    """A row with its id and where it comes from."""
     return {"id": key, "source": source, **content}

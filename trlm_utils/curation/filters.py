@@ -70,7 +70,7 @@ def validate(checks: dict[str, Any]) -> None:
 
 
 def build(checks: dict[str, Any], tokenizer: Any, questions: Iterable[str]) -> dict[str, Check]:
-    """The checks asked for, cheapest first.
+    """The checks asked for that look at single rows, cheapest first.
 
     Args:
         checks: name -> value, as in the module's description; `DEFAULTS` fills in.
@@ -85,16 +85,29 @@ def build(checks: dict[str, Any], tokenizer: Any, questions: Iterable[str]) -> d
     if "max_tokens" in checks and tokenizer is None:
         raise CourseError("check max_tokens needs a tokenizer")
     makers: dict[str, Callable[[Any], Check]] = {
-        "duplicates": lambda _: Duplicates(),
         "numeric": lambda _: each(not_a_number),
         "contract": lambda name: outside_contract(name),
         "verified": lambda _: each(not_verified),
         "contamination": lambda n: each(Contamination(questions, n)),
         "language": lambda wanted: each(OtherLanguage(wanted)),
         "max_tokens": lambda n: TooLong(tokenizer, n),
-        "near_duplicates": lambda least: NearDuplicates(least),
     }
     return {name: make(checks[name]) for name, make in makers.items() if checks.get(name)}
+
+
+def build_comparing(checks: dict[str, Any]) -> dict[str, Duplicates | NearDuplicates]:
+    """The checks that compare a row with those kept before it, cheapest first.
+
+    They remember a row only when it is kept (`keep`): one that another check, a quota or a
+    stratum leaves out must not keep its double out of a later source.
+    """
+    checks = DEFAULTS | checks
+    found: dict[str, Duplicates | NearDuplicates] = {}
+    if checks["duplicates"]:
+        found["duplicates"] = Duplicates()
+    if checks.get("near_duplicates"):
+        found["near_duplicates"] = NearDuplicates(checks["near_duplicates"])
+    return found
 
 
 def each(look: Callable[[Row], str | None]) -> Check:
@@ -132,19 +145,24 @@ def content_digest(row: Row) -> bytes:
 
 
 class Duplicates:
-    """Rows whose content was seen before."""
+    """Rows whose content is that of a row kept before."""
+
+    reason = "duplicate"
 
     def __init__(self) -> None:
-        self.seen: set[bytes] = set()
+        self.kept: set[bytes] = set()
 
-    def __call__(self, rows: Sequence[Row]) -> list[str | None]:
-        """See the module's description."""
-        reasons = []
-        for row in rows:
-            key = content_digest(row)
-            reasons.append("duplicate" if key in self.seen else None)
-            self.seen.add(key)
-        return reasons
+    def key(self, row: Row) -> bytes:
+        """What is compared: a digest of the content."""
+        return content_digest(row)
+
+    def known(self, key: bytes) -> bool:
+        """Whether a row with this key was kept."""
+        return key in self.kept
+
+    def keep(self, key: bytes) -> None:
+        """Compare later rows with this one, too."""
+        self.kept.add(key)
 
 
 class NearDuplicates:
@@ -153,30 +171,33 @@ class NearDuplicates:
     Broder 1997, *On the resemblance and containment of documents*.
     """
 
+    reason = "near duplicate"
+
     def __init__(self, least: float):
         from datasketch import MinHashLSH
 
         self.index = MinHashLSH(threshold=least, num_perm=PERMUTATIONS)
         self.count = 0
 
-    def __call__(self, rows: Sequence[Row]) -> list[str | None]:
-        """See the module's description."""
+    def key(self, row: Row) -> Any:
+        """What is compared: the MinHash of the row's shingles."""
         from datasketch import MinHash
 
-        reasons: list[str | None] = []
-        for row in rows:
-            said = words(row)
-            last = max(1, len(said) - SHINGLE + 1)
-            shingles = {" ".join(said[i : i + SHINGLE]).encode() for i in range(last)}
-            sketch = MinHash(num_perm=PERMUTATIONS)
-            sketch.update_batch(shingles)
-            if self.index.query(sketch):
-                reasons.append("near duplicate")
-                continue
-            self.index.insert(self.count, sketch)
-            self.count += 1
-            reasons.append(None)
-        return reasons
+        said = words(row)
+        last = max(1, len(said) - SHINGLE + 1)
+        shingles = {" ".join(said[i : i + SHINGLE]).encode() for i in range(last)}
+        sketch = MinHash(num_perm=PERMUTATIONS)
+        sketch.update_batch(shingles)
+        return sketch
+
+    def known(self, key: Any) -> bool:
+        """Whether a row that resembles this one was kept."""
+        return bool(self.index.query(key))
+
+    def keep(self, key: Any) -> None:
+        """Compare later rows with this one, too."""
+        self.index.insert(self.count, key)
+        self.count += 1
 
 
 class Contamination:

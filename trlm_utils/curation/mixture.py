@@ -28,16 +28,16 @@ from pathlib import Path
 from typing import Any
 
 from trlm_utils import chat
-from trlm_utils.curation import filters, schema, sources
+from trlm_utils.curation import card, filters, schema, shards, sources, strata
 from trlm_utils.curation.sources import BadRow, Row
-from trlm_utils.files import CourseError, read_json, shown, write_json, write_text
+from trlm_utils.curation.strata import quota
+from trlm_utils.files import CourseError, free_name, read_json, shown, write_json, write_text
 from trlm_utils.stage import STARTED
 
 BATCH, SHARD_ROWS = 500, 5000
 BAD_SHARE = 0.05  # of a source's rows; more bad ones stop the collection
 KEYS = ("sources", "rows", "checks", "strata", "bad_share", "system", "contract")
 FOR_ALL = ("system", "contract")  # what a mixture may say for all its sources
-ORIGIN = ("_source_dataset", "_source_subset", "_source_split")
 STATE, METADATA, REJECTED = "state.json", "metadata.json", "rejected.jsonl"
 
 
@@ -80,10 +80,7 @@ def validate(name: str, spec: Row, mirror: str = "", folder: str = "") -> None:
             sources.check(sources.placed(source, folder), mirror)
         checks = spec.get("checks") or {}
         filters.validate(checks)
-        if "length" in (spec.get("strata") or {}) and "max_tokens" not in checks:
-            raise CourseError("stratum length needs the check max_tokens, which counts the tokens")
-        for stratum, parts in (spec.get("strata") or {}).items():
-            _ratios(stratum, parts)
+        strata.validate(spec)
     except CourseError as error:
         raise CourseError(f"{name}: {error}") from None
 
@@ -119,22 +116,23 @@ def collect(
     shared = {key: spec[key] for key in FOR_ALL if key in spec}
     spec = spec | {"sources": [shared | source for source in spec["sources"]]}
     questions = list(questions)
-    digest = _digest(name, spec, seed, questions, shard_rows)
+    digest = _digest(name, spec, seed, questions, shard_rows, mirror)
     state = _open(folder, digest)
     if "finished" in state:
         return state
     checks = filters.build(spec.get("checks") or {}, tokenizer, questions)
-    strata = Strata(spec, state["strata"])
-    _remember(checks, folder, state)
+    comparing = filters.build_comparing(spec.get("checks") or {})
+    parts = strata.Strata(spec, state["strata"])
+    _remember(comparing, folder, state)
     kind = schema.kind_of(name)
-    wanted = [_quota(source, spec) for source in spec["sources"]]
+    wanted = [quota(source, spec) for source in spec["sources"]]
     bar = _bar(name, sum(n or 0 for n in wanted), sum(s["rows"] for s in state["shards"]))
     kept: list[Any] = []  # Arrow tables: rows as Python objects would slow down everything
     aside: list[bytes] = []
 
     def flush() -> None:
         if sum(map(len, kept)):
-            state["shards"].append(_write_shard(folder, kept))
+            state["shards"].append(shards.write(folder, kept))
         _set_aside(folder, aside, state)
         kept.clear()
         aside.clear()
@@ -150,14 +148,14 @@ def collect(
         good, bad = _brought(batch, kind, source, count["read"])
         found = len(good) + len(bad)
         good, failed = _checked(good, checks, state["seconds"])
-        good, full = strata.choose(good, limit - count["kept"])
+        good, full = _chosen(good, comparing, parts, limit - count["kept"], state["seconds"])
         count["read"] += found
         count["kept"] += len(good)
         for group, gone in (("bad", bad), ("left_out", [*failed, *full])):
             for reason, row in gone:
                 count[group][reason] = count[group].get(reason, 0) + 1
                 aside.append(_aside_line(reason, row))
-        kept.append(_table(good))
+        kept.append(shards.as_table(good))
         bar.update(len(good))
         return found > 0
 
@@ -180,7 +178,7 @@ def collect(
     state |= {"name": name, "seed": seed, "checks": filters.DEFAULTS | (spec.get("checks") or {})}
     state |= {"rows": sum(shard["rows"] for shard in state["shards"]), "finished": True}
     write_json(folder / METADATA, state)
-    write_text(folder / "README.md", card(state))
+    write_text(folder / "README.md", card.as_markdown(state))
     (folder / STATE).unlink()
     return state
 
@@ -194,65 +192,15 @@ def read(folder: Path, seed: int | None = None) -> list[Row]:
     Raises:
         CourseError: when the collection is not finished, or a shard is missing or damaged.
     """
-    shards = read_json(folder / METADATA)["shards"]
-    for shard in shards:
+    found = read_json(folder / METADATA)["shards"]
+    for shard in found:
         path = folder / shard["file"]
-        if not path.is_file() or _file_digest(path) != shard["sha256"]:
+        if not path.is_file() or shards.file_digest(path) != shard["sha256"]:
             raise CourseError(f"{shown(path)} is missing or damaged: collect {folder.name} again")
-    rows = list(_rows_of(folder, shards))
+    rows = list(shards.rows_of(folder, found))
     if seed is not None:
         random.Random(f"mixture/{seed}").shuffle(rows)
     return rows
-
-
-def card(metadata: Row) -> str:
-    """A data set card: what was asked for, what came, and what was left out."""
-    lines = [
-        "---",
-        f"pretty_name: {metadata['name']}",
-        "tags: [trlm, curated]",
-        "---",
-        f"# {metadata['name']}",
-        "",
-        f"{metadata['rows']} rows, seed {metadata['seed']}, checks {metadata['checks']}. "
-        "Every row names its origin in `_source_dataset`, `_source_subset`, `_source_split`; "
-        "the licences are those of the sources.",
-        "",
-        "| source | requested | read | kept | left out |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for label, count in metadata["counts"].items():
-        reasons = _reasons(count)
-        requested = "all" if count["requested"] is None else count["requested"]
-        lines.append(
-            f"| {_source_in(label)} | {requested} | {count['read']} | {count['kept']} | {reasons} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _source_in(label: str) -> str:
-    """The name in a label of `collect`, which is a source's place and its name."""
-    return label.partition(" ")[2]
-
-
-def _reasons(count: Row) -> str:
-    both = [f"{n} {why}" for group in ("bad", "left_out") for why, n in count[group].items()]
-    return ", ".join(both) or "none"
-
-
-def overview(metadata: Sequence[Row]) -> Any:
-    """Data frame of several collections: requested and actual rows, and why rows went."""
-    import pandas as pd
-
-    return pd.DataFrame(
-        [
-            {"data set": one["name"], "source": _source_in(label)}
-            | {k: count[k] for k in ("requested", "read", "kept")}
-            | {"left out": _reasons(count)}
-            for one in metadata
-            for label, count in one["counts"].items()
-        ]
-    )
 
 
 def push(folder: Path, repository: str) -> str:
@@ -278,92 +226,6 @@ def push(folder: Path, repository: str) -> str:
     return str(made)
 
 
-# --- strata -----------------------------------------------------------------------
-
-
-class Strata:
-    """Shares of kinds of rows, such as one long for four short ones.
-
-    ``length: {at: 1024, long: 1, short: 4}`` tells rows of at most ``at`` tokens from
-    longer ones; ``difficulty: {easy: [1, 2], hard: [4, 5], ratio: [1, 3]}`` tells them by
-    the value of their difficulty column. A row of a kind that is full is left out.
-    """
-
-    def __init__(self, spec: Row, taken: dict[str, int]):
-        self.spec, self.taken = spec.get("strata") or {}, taken
-        self.room = {
-            f"{stratum} {part}": round(self._total(stratum, spec) * ratio)
-            for stratum, parts in self.spec.items()
-            for part, ratio in _ratios(stratum, parts).items()
-        }
-
-    @staticmethod
-    def _total(stratum: str, spec: Row) -> int:
-        """Rows wanted of the sources that a stratum divides."""
-        divided = [
-            source
-            for source in spec["sources"]
-            if stratum == "length" or "difficulty" in (source.get("columns") or {})
-        ]
-        return sum(_quota(source, spec) or 0 for source in divided)
-
-    def choose(self, rows: Sequence[Row], most: int) -> tuple[list[Row], list[tuple[str, Row]]]:
-        """The rows there is room for, and those left out with the reason."""
-        if not self.spec and len(rows) <= most:
-            return list(rows), []
-        kept, left_out = [], []
-        for row in rows:
-            parts = [part for stratum in self.spec if (part := self._part(stratum, row))]
-            full = [part for part in parts if self.taken.get(part, 0) >= self.room.get(part, 0)]
-            if len(kept) == most or full:
-                left_out.append((f"{full[0]}: enough" if full else "source: enough", row))
-                continue
-            for part in parts:
-                self.taken[part] = self.taken.get(part, 0) + 1
-            kept.append(row)
-        return kept, left_out
-
-    def _part(self, stratum: str, row: Row) -> str | None:
-        """The part a row belongs to; None where its source has no difficulty."""
-        parts = self.spec[stratum]
-        if stratum == "length":
-            return f"length {'short' if row.get('_tokens', 0) <= parts['at'] else 'long'}"
-        if "difficulty" not in row:
-            return None
-        value = row["difficulty"]
-        for part in ("easy", "hard"):
-            if value in map(str, parts[part]):
-                return f"difficulty {part}"
-        return "difficulty unknown"
-
-
-def _ratios(stratum: str, parts: Any) -> dict[str, float]:
-    """Part -> its share of the rows.
-
-    Raises:
-        CourseError: when it is not of the form that `Strata` describes.
-    """
-    try:
-        if stratum == "length":
-            weights = {part: float(parts[part]) for part in ("long", "short")}
-            assert int(parts["at"]) > 0
-        elif stratum == "difficulty":
-            easy, hard = parts["ratio"]
-            weights = {"easy": float(easy), "hard": float(hard)}
-            assert list(parts["easy"]) and list(parts["hard"])
-        else:
-            raise CourseError(f"unknown stratum {stratum!r}; there are: length, difficulty")
-        assert min(weights.values()) > 0
-    except (KeyError, TypeError, ValueError, AssertionError):
-        form = {"length": "{at: 1024, long: 1, short: 4}"}
-        usual = form.get(stratum, "{easy: [1, 2], hard: [4, 5], ratio: [1, 3]}")
-        raise CourseError(f"stratum {stratum} is not of the form {usual}") from None
-    return {part: weight / sum(weights.values()) for part, weight in weights.items()}
-
-
-# --- pieces -----------------------------------------------------------------------
-
-
 def _brought(
     batch: Iterable[Row | BadRow], kind: str, source: Row, first: int
 ) -> tuple[list[Row], list[tuple[str, Any]]]:
@@ -386,7 +248,7 @@ def _brought(
             content["difficulty"] = str(row.get(columns["difficulty"]))
         content["id"] = row["id"] if is_world else f"{name}/{number}"
         content["source"] = row["source"] if is_world else name
-        for key in ORIGIN:
+        for key in shards.ORIGIN:
             content[key] = row[key]
         good.append(content)
     return good, bad
@@ -406,93 +268,90 @@ def _checked(
     return rows, left_out
 
 
-def _quota(source: Row, spec: Row) -> int | None:
-    """Rows wanted of a source; None for all of them."""
-    limits = [source["rows"]] if "rows" in source else []
-    if "share" in source:
-        limits.append(round(source["share"] * spec["rows"]))
-    return min(limits) if limits else None
+def _chosen(
+    rows: Sequence[Row],
+    comparing: dict[str, filters.Duplicates | filters.NearDuplicates],
+    parts: strata.Strata,
+    most: int,
+    seconds: dict[str, float],
+) -> tuple[list[Row], list[tuple[str, Row]]]:
+    """Rows that are new and wanted, and the others with the reason.
+
+    A row is remembered by the checks that compare only when it is kept. So what a full source
+    or stratum leaves out may still come from a later one, and a resumed collection, which
+    knows the kept rows alone, goes on as a whole one would.
+    """
+    kept: list[Row] = []
+    left_out: list[tuple[str, Row]] = []
+    for row in rows:
+        reason = parts.full(row) or ("source: enough" if len(kept) == most else None)
+        keys = {}
+        for name, check in comparing.items() if reason is None else ():
+            began = time.perf_counter()
+            keys[name] = check.key(row)
+            seen = check.known(keys[name])
+            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - began
+            if seen:
+                reason = check.reason
+                break
+        if reason is not None:
+            left_out.append((reason, row))
+            continue
+        for name, key in keys.items():
+            comparing[name].keep(key)
+        parts.take(row)
+        kept.append(row)
+    return kept, left_out
 
 
 def _nothing(requested: int | None) -> Row:
     return {"requested": requested, "read": 0, "kept": 0, "bad": {}, "left_out": {}}
 
 
-def _digest(name: str, spec: Row, seed: int, questions: Sequence[str], shard_rows: int) -> str:
+def _digest(
+    name: str, spec: Row, seed: int, questions: Sequence[str], shard_rows: int, mirror: str
+) -> str:
+    """What a collection depends on; of files the contents, so that a changed one is noticed."""
     asked = hashlib.sha256("\n".join(sorted(questions)).encode()).hexdigest()
-    whole = json.dumps([name, spec, seed, asked, shard_rows], sort_keys=True)
+    files = [
+        shards.file_digest(path)
+        for source in spec["sources"]
+        for path in sources.files_of(source, mirror)
+    ]
+    whole = json.dumps([name, spec, seed, asked, shard_rows, files], sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
 def _open(folder: Path, digest: str) -> Row:
-    """How far an earlier collection with the same inputs got; else an emptied folder."""
+    """How far an earlier collection with the same inputs got; else an empty folder.
+
+    What another collection left is moved aside, not deleted.
+    """
     for name in (METADATA, STATE):
         if (folder / name).is_file():
             state = read_json(folder / name)
             if state.get("digest") == digest:
                 return state
+    if folder.is_dir() and any(folder.iterdir()):
+        aside = free_name(folder.parent / ".previous" / folder.name)
+        aside.parent.mkdir(exist_ok=True)
+        folder.rename(aside)
+        print(f"{folder.name}: its inputs changed; what was collected is kept in {shown(aside)}")
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        path.unlink()
     fresh: Row = {"digest": digest, "source": 0, "counts": {}, "strata": {}, "shards": []}
     return fresh | {"seconds": {}, "rejected_bytes": 0}
 
 
-def _remember(checks: dict[str, filters.Check], folder: Path, state: Row) -> None:
+def _remember(
+    comparing: dict[str, filters.Duplicates | filters.NearDuplicates], folder: Path, state: Row
+) -> None:
     """Show rows of earlier shards to the checks that compare with them."""
-    comparing = [checks[n] for n in ("duplicates", "near_duplicates") if n in checks]
-    for row in _rows_of(folder, state["shards"]) if comparing else ():
-        for check in comparing:
-            check([row])
+    for row in shards.rows_of(folder, state["shards"]) if comparing else ():
+        for check in comparing.values():
+            check.keep(check.key(row))
     aside = folder / REJECTED
     if aside.is_file():  # lines behind the last shard belong to rows that are read again
         os.truncate(aside, state["rejected_bytes"])
-
-
-def _rows_of(folder: Path, shards: Sequence[Row]) -> Iterator[Row]:
-    """Rows of shards; columns that a row does not have are left out."""
-    import pyarrow.parquet as parquet
-
-    for shard in shards:
-        for row in parquet.read_table(folder / shard["file"]).to_pylist():
-            yield {k: v for k, v in row.items() if v is not None}
-
-
-def _table(rows: Sequence[Row]) -> Any:
-    """Rows as an Arrow table."""
-    import pyarrow
-
-    return pyarrow.Table.from_pylist(rows, schema=_arrow())
-
-
-def _write_shard(folder: Path, tables: Sequence[Any]) -> Row:
-    """Write tables as Parquet under a name that holds the hash of its bytes."""
-    import pyarrow
-    import pyarrow.parquet as parquet
-
-    whole = pyarrow.concat_tables(tables)
-    partial = folder / "shard.partial"
-    parquet.write_table(whole.combine_chunks(), partial, compression="zstd")
-    digest = _file_digest(partial)
-    file = f"{digest[:16]}.parquet"
-    os.replace(partial, folder / file)
-    return {"file": file, "rows": len(whole), "sha256": digest}
-
-
-def _arrow() -> Any:
-    """All columns that a row of any kind may have."""
-    import pyarrow
-
-    text = pyarrow.string()
-    turns = pyarrow.list_(pyarrow.struct([("role", text), ("content", text)]))
-    named = dict.fromkeys(("messages", "prompt", "chosen", "rejected"), turns)
-    plain = ("id", "source", "question", "answer", "reference", "band", "difficulty", *ORIGIN)
-    return pyarrow.schema(list((named | dict.fromkeys(plain, text)).items()))
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _aside_line(reason: str, row: Any) -> bytes:
@@ -515,7 +374,7 @@ def _not_too_bad(label: str, count: Row, allowed: float, folder: Path) -> None:
     if bad > allowed * count["read"]:
         worst = max(count["bad"], key=count["bad"].__getitem__)
         raise CourseError(
-            f"{_source_in(label)}: {bad} of {count['read']} rows are bad, most often: "
+            f"{card.source_in(label)}: {bad} of {count['read']} rows are bad, most often: "
             f"{worst}; allowed are {allowed:.0%} (bad_share); see {shown(folder / REJECTED)}"
         )
 

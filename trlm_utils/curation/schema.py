@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from trlm_utils import answers, chat, nanoworld
-from trlm_utils.curation import data_sets
+from trlm_utils.curation import gsm8k
 
 Row = dict[str, Any]
 ROLES = {
@@ -201,7 +201,7 @@ def _reply(row: Row, source: Row) -> str:
         answer = gold(row, source)
         if not answer:
             raise Unfit("no answer")
-        return chat.think(data_sets.gsm8k_work(thought), nanoworld.answer_text(answer))
+        return chat.think(gsm8k.work_of(thought), nanoworld.answer_text(answer))
     reply = column(row, "reply", source)
     if isinstance(reply, str) and reply.strip():
         return reply

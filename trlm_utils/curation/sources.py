@@ -93,6 +93,16 @@ def check(source: Row, mirror: str = "") -> None:
         _files(source, mirror)
 
 
+def files_of(source: Row, mirror: str = "") -> list[Path]:
+    """The local files that a source is read from; none for the Hub and for NanoWorld.
+
+    Raises:
+        CourseError: see `check`.
+    """
+    local = "path" in source or ("hub" in source and mirror)
+    return _files(source, mirror) if local else []
+
+
 def placed(source: Row, folder: str) -> Row:
     """The source with ``{DATA_DIR}`` in its path replaced by a folder.
 

@@ -39,7 +39,7 @@ from typing import Any
 import yaml
 
 from trlm_utils import chat, nanoworld
-from trlm_utils.curation import data_sets, mixture
+from trlm_utils.curation import gsm8k, mixture
 from trlm_utils.evaluation import suites
 from trlm_utils.evaluation.arms import stages_in
 from trlm_utils.files import PROJECT_ROOT, CourseError, shown
@@ -277,7 +277,7 @@ def check_values(name: str, values: dict[str, Any], where: str) -> None:
         if values.get("SOURCE") == "gsm8k":
             if not values["DATA_DIR"]:
                 raise ValueError(f"DATA_DIR is not set: add --set {name}.DATA_DIR=FOLDER")
-            data_sets.check_gsm8k_folder(Path(values["DATA_DIR"]))
+            gsm8k.check_folder(Path(values["DATA_DIR"]))
     except (ValueError, CourseError) as error:
         raise RecipeError(f"{where}: {error}") from None
 
