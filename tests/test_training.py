@@ -19,15 +19,16 @@ from trlm_utils.training import callbacks, checkpoints, configuration, speed
         ("cuda", (8, 0), "bf16"),
         ("cuda", (9, 0), "bf16"),
         ("rocm", None, "bf16"),
+        ("tpu", None, "fp32"),
     ],
 )
 def test_precision(device, capability, expected):
     assert choose_precision(device, capability).name == expected
 
 
-def test_unknown_device_is_refused():
-    with pytest.raises(ValueError, match="tpu"):
-        choose_precision("tpu")
+def test_cuda_without_its_capability_is_refused():
+    with pytest.raises(ValueError, match="capability"):
+        choose_precision("cuda")
 
 
 @pytest.mark.parametrize("config_class", [SFTConfig, DPOConfig, GRPOConfig])

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trlm_utils.models import add_lora, sync_tokens, trainable
+from trlm_utils.models import add_lora, placed, sync_tokens, trainable
 from trlm_utils.tokenization import FAMILIES, TEXT_END, build_tokenizer, prepare_tokenizer
 
 if TYPE_CHECKING:
@@ -87,4 +87,4 @@ def build_stand_in(
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(type(config)(**content))
     sync_tokens(model, tokenizer)
-    return model.float(), tokenizer
+    return placed(model.float()), tokenizer

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trlm_utils import chat
+from trlm_utils import chat, machine
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     Tokens = list[int]
 
+CPU_BATCH, GPU_BATCH = 256, 2048  # completions at once: on a CPU, and at most elsewhere
 GROWTH = 8  # tokens that memory for keys and values is set aside for at once
 
 
@@ -114,7 +115,7 @@ def complete(
             f"into the model's context of {context}: lower MAX_NEW_TOKENS, or take a model "
             "with more MAX_POSITIONS"
         )
-    batch_size = batch_size or usual_batch(model)
+    batch_size = batch_size or usual_batch(model, longest + max_new_tokens)
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))
     completions: list[Tokens] = [[] for _ in prompts]
     with evaluating(model):
@@ -127,16 +128,33 @@ def complete(
     return completions
 
 
-def usual_batch(model: PreTrainedModel) -> int:
-    """Completions at once: 512 on a GPU; on a CPU 128 for each thread, at most 512.
+def usual_batch(model: PreTrainedModel, tokens: int) -> int:
+    """Completions at once: on a CPU `CPU_BATCH`; elsewhere what half the free memory holds.
 
-    Larger batches amortise the work that each token costs anyway, until keys and values
-    no longer come from the processor's cache.
+    Larger batches amortise the work that each token costs anyway; on a CPU until keys and
+    values no longer come from the processor's cache. On a CPU the number does not depend on
+    the machine, because with other batches other random numbers are drawn.
+
+    Args:
+        tokens: of the longest prompt and completion together.
     """
-    import torch
+    free = machine.free_device_memory()
+    if model.device.type == "cpu" or free is None:
+        return CPU_BATCH
+    return max(1, min(GPU_BATCH, int(free / 2 / completion_bytes(model, tokens))))
 
-    on_cpu = model.device.type == "cpu"
-    return min(512, 128 * torch.get_num_threads()) if on_cpu else 512
+
+def completion_bytes(model: PreTrainedModel, tokens: int) -> int:
+    """Memory of one completion while it is drawn: its KV cache, and its logits.
+
+    The logits are held four times: as the model gives them, in fp32, as probabilities and
+    as their sum so far. Growing the cache copies it, so it is counted twice.
+    """
+    config, size = model.config, model.dtype.itemsize
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    cache = 2 * config.num_hidden_layers * heads * width * size * tokens
+    return 2 * cache + 4 * 4 * config.vocab_size
 
 
 def read(

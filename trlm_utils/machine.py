@@ -36,44 +36,78 @@ class Precision:
 def choose_precision(device: str, capability: tuple[int, int] | None = None) -> Precision:
     """fp32 on CPU, fp16 before Ampere, bf16 from Ampere on and on AMD GPUs.
 
+    Any other accelerator gets fp32: nothing is known of its half precision.
+
     The question "is bf16 supported" is no help: it is answered yes on a T4, which
     only emulates it. So the compute capability decides.
 
     Args:
-        device: "cpu", "cuda", "rocm" or "mps".
+        device: "cpu", "cuda", "rocm", "mps" or the name of another accelerator.
         capability: CUDA compute capability (major, minor); for "cuda" only.
 
     Raises:
-        ValueError: for another device, or "cuda" without a capability.
+        ValueError: for "cuda" without a capability.
     """
     if device in ("cpu", "mps"):
         return Precision(False, False, f"{device}: half precision gains nothing here")
     if device == "rocm":
         return Precision(True, False, "ROCm GPU: bf16 in hardware")
-    if device != "cuda" or capability is None:
-        raise ValueError(f"no precision known for {device!r} with {capability}")
+    if device != "cuda":
+        return Precision(False, False, f"{device}: half precision was not tried here")
+    if capability is None:
+        raise ValueError("no precision known for a CUDA device without its capability")
     if capability[0] >= 8:
         return Precision(True, False, f"compute capability {capability}: bf16 in hardware")
     return Precision(False, True, f"compute capability {capability}: bf16 only emulated")
 
 
-def detect_device() -> tuple[str, tuple[int, int] | None]:
-    """The device training will use, and its CUDA capability if it has one."""
+def torch_device() -> Any:
+    """The device that trainers take, and so the one that models are placed on.
+
+    accelerate's choice: the variable ACCELERATE_TORCH_DEVICE, else this process's GPU, else
+    Apple's, else the CPU.
+    """
     import torch
 
+    if named := os.environ.get("ACCELERATE_TORCH_DEVICE"):
+        return torch.device(named)
     if torch.cuda.is_available():
-        if torch.version.hip:
-            return "rocm", None
-        return "cuda", torch.cuda.get_device_capability()
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     mps = getattr(torch.backends, "mps", None)
-    return ("mps" if mps and mps.is_available() else "cpu"), None
+    return torch.device("mps" if mps and mps.is_available() else "cpu")
 
 
-def on_device(model: Any) -> Any:
-    """The model on the GPU if there is one, for a stage that has no trainer to move it."""
+def detect_device() -> tuple[str, tuple[int, int] | None]:
+    """The kind of device training will use, and its CUDA capability if it has one."""
     import torch
 
-    return model.to("cuda") if torch.cuda.is_available() else model
+    kind = torch_device().type
+    if kind != "cuda":
+        return kind, None
+    return ("rocm", None) if torch.version.hip else ("cuda", torch.cuda.get_device_capability())
+
+
+def peak_device_memory_mb() -> float:
+    """Most memory of the accelerator that tensors held so far, in MiB (0 on a CPU)."""
+    module = _device_module("max_memory_allocated")
+    return module.max_memory_allocated() / 2**20 if module else 0.0
+
+
+def free_device_memory() -> int | None:
+    """Bytes that are free on the accelerator; None on a CPU and where it does not tell."""
+    module = _device_module("mem_get_info")
+    return module.mem_get_info()[0] if module else None
+
+
+def _device_module(function: str) -> Any:
+    """torch's module of the accelerator, where it has this function."""
+    import torch
+
+    device = torch_device()
+    if device.type == "cpu":
+        return None
+    module = torch.get_device_module(device)
+    return module if hasattr(module, function) else None
 
 
 def cores() -> int:

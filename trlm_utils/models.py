@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from trlm_utils import machine
 from trlm_utils.tokenization import prepare_tokenizer
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def build_model(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return LlamaForCausalLM(config)
+    return placed(LlamaForCausalLM(config))
 
 
 def load_base(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -71,7 +72,18 @@ def load_base(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
     sync_tokens(model, tokenizer)
-    return model, tokenizer
+    return placed(model), tokenizer
+
+
+def placed(model: PreTrainedModel, dtype: Any = None) -> PreTrainedModel:
+    """The model on the device that trainers take (`machine.torch_device`).
+
+    Every model that is loaded or made goes through here, so none is forgotten on the CPU.
+
+    Args:
+        dtype: another number format, for a model that is only asked.
+    """
+    return model.to(device=machine.torch_device(), dtype=dtype)
 
 
 def add_lora(
@@ -144,11 +156,17 @@ def check_model_folder(folder: Path) -> None:
             raise ModelFolderError(_half_written(folder, f"{path.name} is cut off")) from None
 
 
-def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_model(
+    folder: Path, attention: str = ""
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load model (fp32) and tokenizer from a folder that the course wrote.
 
     A checkpoint kept of a run with adapters holds those alone; they are added into the
     model that they were trained on, which lies in the same run.
+
+    Args:
+        attention: how attention is computed ("eager", "sdpa", "flash_attention_2", ...);
+            empty is transformers' choice.
 
     Raises:
         ModelFolderError: when the folder is incomplete.
@@ -161,10 +179,12 @@ def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if (folder / ADAPTER).exists():
         from peft import PeftModel
 
-        base, _ = load_model(_trained_on(folder))
+        base, _ = load_model(_trained_on(folder), attention)
         return merge_lora(PeftModel.from_pretrained(base, folder)), tokenizer
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return model, tokenizer
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation=attention or None
+    )
+    return placed(model), tokenizer
 
 
 def _trained_on(folder: Path) -> Path:

@@ -28,7 +28,7 @@ from trlm_utils.files import (
     write_rows,
     write_text,
 )
-from trlm_utils.machine import package_versions, peak_memory_mb
+from trlm_utils.machine import package_versions, peak_device_memory_mb, peak_memory_mb
 
 STARTED = "TRLM_STAGE_STARTED"  # set by the runner: when it began this stage
 
@@ -77,15 +77,18 @@ class Stage:
         """Write a data set to this stage's ``data/``; returns the number of rows."""
         return write_rows(self.folder / "data" / f"{name}.jsonl", rows)
 
-    def load_model(self, stage: str) -> tuple[Any, Any]:
-        """Model (fp32) and tokenizer of an earlier stage.
+    def load_model(self, stage: str, attention: str = "") -> tuple[Any, Any]:
+        """Model (fp32, on the device) and tokenizer of an earlier stage.
+
+        Args:
+            attention: see `models.load_model`.
 
         Raises:
             CourseError: when the folder is missing or half written.
         """
         from trlm_utils.models import load_model
 
-        return load_model(self.input(stage, "model"))
+        return load_model(self.input(stage, "model"), attention)
 
     def save_model(self, model: Any, tokenizer: Any) -> None:
         """Write the model to this stage's ``model/``, whole or not at all."""
@@ -112,6 +115,7 @@ class Stage:
 
         The manifest comes last: a stage without one is not finished.
         """
+        metrics = metrics | {"peak_device_mb": round(peak_device_memory_mb(), 1)}
         write_json(self.folder / "metrics.json", metrics)
         place = self.folder / "manifest.json"
         begun = read_json(place) if place.exists() else {}  # what the runner wrote

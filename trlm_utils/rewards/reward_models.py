@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trlm_utils import chat, generation, nanoworld
-from trlm_utils.models import check_model_folder
+from trlm_utils.models import check_model_folder, placed
 from trlm_utils.rewards import step_rewards
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ def load_outcome(folder: Path) -> PreTrainedModel:
     from transformers import AutoModelForSequenceClassification
 
     check_model_folder(folder)
-    return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
+    return placed(model).eval()
 
 
 def load_process(folder: Path) -> PreTrainedModel:
@@ -34,7 +35,8 @@ def load_process(folder: Path) -> PreTrainedModel:
     from transformers import AutoModelForTokenClassification
 
     check_model_folder(folder)
-    return AutoModelForTokenClassification.from_pretrained(folder, num_labels=2).eval()
+    model = AutoModelForTokenClassification.from_pretrained(folder, num_labels=2)
+    return placed(model).eval()
 
 
 def outcome_scores(
