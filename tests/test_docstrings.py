@@ -8,7 +8,7 @@ import re
 import pytest
 
 import trlm_utils
-from trlm_utils.rewards import library
+from trlm_utils.rewards import mixes
 
 MODULES = [
     module.name
@@ -17,9 +17,9 @@ MODULES = [
 ]
 
 
-@pytest.mark.parametrize("name", library.REWARDS)
+@pytest.mark.parametrize("name", mixes.REWARDS)
 def test_every_reward_has_an_example_and_its_range(name):
-    text = library.REWARDS[name].__doc__
+    text = mixes.REWARDS[name].__doc__
     assert ">>>" in text
     assert re.search(r"in [\[(]-?[\d.p]|else 0\.0", text)
 

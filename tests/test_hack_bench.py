@@ -3,7 +3,7 @@
 import pytest
 
 from trlm_utils import answers, chat, nanoworld
-from trlm_utils.rewards import hack_bench, library
+from trlm_utils.rewards import hack_bench, library, mixes
 
 PROBLEM = nanoworld.make_problem("bench", 1, steps=(3, 3))
 
@@ -44,7 +44,7 @@ def test_what_named_mixes_pay_more_than_honest_work(mix, paid):
 
 
 def test_every_named_mix_has_its_row():
-    assert set(library.MIXES) <= set(hack_bench.all_mixes())
+    assert set(mixes.MIXES) <= set(hack_bench.all_mixes())
 
 
 def test_a_sum_left_undone_holds_the_question_s_numbers_and_is_wrong():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trlm_utils import chat
-from trlm_utils.rewards import library, reference_probability
+from trlm_utils.rewards import mixes, model_rewards, reference_probability
 
 
 def test_where_an_answer_would_begin():
@@ -63,30 +63,30 @@ def test_the_router_grades_what_it_can_and_asks_the_model_for_the_rest(monkeypat
         reference_probability, "mean_probabilities", fake({"Q": 0.2, "Q<think> so.</think> ": 0.7})
     )
     texts = ["<think> so.</think> 5"] * 3
-    asked = library.Models(policy=object(), tokenizer=object())
-    found = library.routed(texts, ["Q"] * 3, ["5", "6", ""], ["", "", "Hello."], models=asked)
+    asked = model_rewards.Models(policy=object(), tokenizer=object())
+    found = model_rewards.routed(texts, ["Q"] * 3, ["5", "6", ""], ["", "", "Hello."], models=asked)
     assert found == pytest.approx([1.0, 0.0, 0.5])
 
 
 def test_rows_without_answer_and_reference_do_not_apply(monkeypatch):
-    asked = library.Models(policy=object(), tokenizer=object())
-    assert library.reference_gain(["5"], ["Q"], [""], [""], models=asked) == [None]
-    assert library.routed(["5"], ["Q"], [""], models=asked) == [None]
+    asked = model_rewards.Models(policy=object(), tokenizer=object())
+    assert model_rewards.reference_gain(["5"], ["Q"], [""], [""], models=asked) == [None]
+    assert model_rewards.routed(["5"], ["Q"], [""], models=asked) == [None]
 
 
 def test_without_a_model_it_says_so():
     with pytest.raises(ValueError, match="reference_gain asks a model.*policy, tokenizer"):
-        library.reference_gain(["5"], ["Q"], ["5"])
-    functions, _ = library.choose({"learned": 1.0})
+        model_rewards.reference_gain(["5"], ["Q"], ["5"])
+    functions, _ = mixes.choose({"learned": 1.0})
     with pytest.raises(ValueError, match="learned asks a model"):
         functions[0](completions=["5"], prompts=[chat.to_prompt("Q")])
 
 
 def test_by_name_with_the_models_filled_in(model, tokenizer):
-    asked = library.Models(policy=model, tokenizer=tokenizer)
-    (function,), _ = library.choose({"reference_gain": 1.0}, asked)
+    asked = model_rewards.Models(policy=model, tokenizer=tokenizer)
+    (function,), _ = mixes.choose({"reference_gain": 1.0}, asked)
     assert function.__name__ == "reference_gain"
     found = function(completions=["5"], prompts=[chat.to_prompt("What?")], answer=["5"])
     assert found == [0.0]  # without a thought there is nothing to gain
-    assert library.can_score({"reference_gain": 1.0}, asked)
-    assert not library.can_score({"learned": 1.0}, asked)
+    assert mixes.can_score({"reference_gain": 1.0}, asked)
+    assert not mixes.can_score({"learned": 1.0}, asked)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from trlm_utils import chat, models, nanoworld
-from trlm_utils.rewards import library, reward_models
+from trlm_utils.rewards import library, mixes, model_rewards, reward_models
 
 GOOD = "<think> 2 and 2: 4.</think> The answer is 4."
 
@@ -71,7 +71,7 @@ def test_brevity_grows_with_length_and_stops_at_one():
 
 
 def test_score_adds_weighted_parts():
-    (row,) = library.score({"accuracy": 1.0, "think_format": 0.1}, [GOOD], answer=["4"])
+    (row,) = mixes.score({"accuracy": 1.0, "think_format": 0.1}, [GOOD], answer=["4"])
     assert row == {"accuracy": 1.0, "think_format": 1.0, "total": pytest.approx(1.1)}
 
 
@@ -87,7 +87,7 @@ def test_default_mix_orders_behaviours_as_meant():
         f"<think> {careful} {right}",
     ]
     mix = {"accuracy": 1.0, "think_format": 0.1, "repetition": 0.1}
-    totals = [r["total"] for r in library.score(mix, texts, answer=[problem.answer] * 4)]
+    totals = [r["total"] for r in mixes.score(mix, texts, answer=[problem.answer] * 4)]
     assert totals == sorted(totals, reverse=True)
     assert len(set(totals)) == 4
 
@@ -95,29 +95,29 @@ def test_default_mix_orders_behaviours_as_meant():
 def test_advantages_by_hand():
     # rewards 1, 0, 0, 0: mean 1/4, unbiased variance (9/16 + 3/16) / 3 = 1/4
     expected = [0.75 / (0.5 + 1e-4), *[-0.25 / (0.5 + 1e-4)] * 3]
-    assert library.advantages([1, 0, 0, 0]) == pytest.approx(expected)
-    assert library.advantages([1, 0, 0, 0], scale=False) == [0.75, -0.25, -0.25, -0.25]
+    assert mixes.advantages([1, 0, 0, 0]) == pytest.approx(expected)
+    assert mixes.advantages([1, 0, 0, 0], scale=False) == [0.75, -0.25, -0.25, -0.25]
 
 
 def test_a_group_that_agrees_has_no_advantage():
-    assert library.advantages([1, 1, 1]) == [0, 0, 0]
+    assert mixes.advantages([1, 1, 1]) == [0, 0, 0]
 
 
 @pytest.fixture
 def asked(model, tokenizer, tmp_path):
     models.save_model(model, tokenizer, tmp_path / "model")
     judge = reward_models.load_outcome(tmp_path / "model")
-    return library.Models(policy=model, tokenizer=tokenizer, judge=judge)
+    return model_rewards.Models(policy=model, tokenizer=tokenizer, judge=judge)
 
 
 @pytest.mark.parametrize("form", [str, conversational], ids=["text", "messages"])
-@pytest.mark.parametrize("name", list(library.REWARDS))
+@pytest.mark.parametrize("name", list(mixes.REWARDS))
 def test_every_reward_takes_both_forms_and_is_documented(name, form, asked):
-    (reward,), _ = library.choose({name: 1.0}, asked)
+    (reward,), _ = mixes.choose({name: 1.0}, asked)
     prompts = [[{"role": "user", "content": "What is 2 + 2?"}]] * 2
     scores = reward(completions=[form(GOOD), form("")], prompts=prompts, answer=["4", "4"])
     assert len(scores) == 2 and all(isinstance(x, float) for x in scores)
-    assert library.REWARDS[name].__doc__
+    assert mixes.REWARDS[name].__doc__
 
 
 CONTRACT = "<think> 2 and 2: 4.</think>\n<answer>4</answer>"
@@ -153,7 +153,7 @@ CONTRACT = "<think> 2 and 2: 4.</think>\n<answer>4</answer>"
     ],
 )
 def test_forms(name, text, expected):
-    assert library.REWARDS[name]([text]) == [pytest.approx(expected)]
+    assert mixes.REWARDS[name]([text]) == [pytest.approx(expected)]
 
 
 def test_a_prefilled_opening_tag_is_tolerated_where_it_is_asked_for():
@@ -188,16 +188,14 @@ def test_length_rewards_stop_at_their_ends():
 
 
 def test_parts_that_do_not_apply_count_nothing():
-    (row,) = library.score({"accuracy": 1.0, "think_format": 0.1}, [GOOD], answer=[""])
+    (row,) = mixes.score({"accuracy": 1.0, "think_format": 0.1}, [GOOD], answer=[""])
     assert row["total"] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("name", ["length_max", "cosine", "length_in_group"])
 def test_an_unclosed_prefilled_thought_has_no_answer_for_length_either(name):
     texts = ["2 and 2: 4. The answer is 4.", "2 and 2: so. And so on. The answer is 5."]
-    closed, opened = (
-        library.REWARDS[name](texts, ["4", "4"], prefilled=p)[0] for p in (False, True)
-    )
+    closed, opened = (mixes.REWARDS[name](texts, ["4", "4"], prefilled=p)[0] for p in (False, True))
     assert closed > 0 >= opened
 
 
@@ -239,22 +237,22 @@ def test_trls_cosine_takes_a_plain_right_answer_for_wrong_and_ours_does_not():
 
 
 def test_settings_stand_beside_the_weight():
-    functions, values = library.choose({"cosine": {"weight": 2.0, "max_length": 100}})
+    functions, values = mixes.choose({"cosine": {"weight": 2.0, "max_length": 100}})
     assert values == [2.0]
     assert functions[0].__name__ == "cosine"  # the name TRL logs it under
     assert functions[0](completions=[long_reply(50)], answer=["4"]) == pytest.approx([0.75])
 
 
 def test_a_mix_is_its_parts_times_its_weight():
-    functions, values = library.choose({"tina": 0.5, "accuracy": 1.0})
+    functions, values = mixes.choose({"tina": 0.5, "accuracy": 1.0})
     found = dict(zip((f.__name__ for f in functions), values, strict=True))
     assert found == {"think_format": 0.5, "cosine": 1.0, "accuracy": 1.0}
 
 
 def test_every_named_mix_can_be_chosen():
-    for name in library.MIXES:
-        functions, _ = library.choose({name: 1.0})
-        assert len(functions) == len(library.MIXES[name])
+    for name in mixes.MIXES:
+        functions, _ = mixes.choose({name: 1.0})
+        assert len(functions) == len(mixes.MIXES[name])
 
 
 @pytest.mark.parametrize(
@@ -282,4 +280,4 @@ def test_every_named_mix_can_be_chosen():
 )
 def test_bad_mixes_are_refused(weights, message):
     with pytest.raises(ValueError, match=message):
-        library.choose(weights)
+        mixes.choose(weights)

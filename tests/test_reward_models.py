@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trlm_utils import chat, models, nanoworld, tokenization
-from trlm_utils.rewards import library, reward_models, step_rewards
+from trlm_utils.rewards import model_rewards, reward_models, step_rewards
 
 PROBLEM = nanoworld.make_problem("judges", 2, steps=(2, 3))
 QUESTION = chat.to_prompt(PROBLEM.question)
@@ -39,8 +39,8 @@ def test_a_judge_is_saved_and_loaded_with_its_head(folder, tmp_path):
 
 def test_the_learned_reward_is_the_logistic_of_the_score(folder):
     judge, tokenizer = reward_models.load_outcome(folder), models.load_tokenizer(folder)
-    asked = library.Models(tokenizer=tokenizer, judge=judge)
-    (found,) = library.learned([GOOD], [QUESTION], models=asked)
+    asked = model_rewards.Models(tokenizer=tokenizer, judge=judge)
+    (found,) = model_rewards.learned([GOOD], [QUESTION], models=asked)
     text = chat.render(tokenizer, [*QUESTION, {"role": "assistant", "content": GOOD}])
     (score,) = reward_models.outcome_scores(judge, tokenizer, [text])
     assert found == pytest.approx(torch.tensor(score).sigmoid().item(), abs=1e-6)

@@ -23,7 +23,7 @@ from typing import Any
 from trlm_utils import answers
 from trlm_utils.curation import data_sets
 from trlm_utils.files import CourseError
-from trlm_utils.rewards import library
+from trlm_utils.rewards import mixes
 
 Row = dict[str, Any]
 Check = Callable[[Sequence[Row]], list[str | None]]
@@ -262,7 +262,7 @@ class OtherLanguage:
 
 def outside_contract(name: str) -> Check:
     """Replies that a format reward does not pay in full."""
-    reward = library.REWARDS[name]
+    reward = mixes.REWARDS[name]
 
     def check(rows: Sequence[Row]) -> list[str | None]:
         replies = [reply_of(row) for row in rows]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from trlm_utils import plots
-from trlm_utils.rewards import hack_bench, library
+from trlm_utils.rewards import hack_bench, mixes, model_rewards
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -22,9 +22,9 @@ BENCH_PROBLEMS = 8  # enough for a verdict after every move
 
 def compare(
     completions: dict[str, str],
-    weights: library.Weights,
+    weights: mixes.Weights,
     tokenizer: Any = None,
-    models: library.Models | None = None,
+    models: model_rewards.Models | None = None,
     **row: Any,
 ) -> Any:
     """What a mix pays each completion of one group, part by part.
@@ -50,13 +50,13 @@ def compare(
     columns: dict[str, Any] = {name: [value] * len(texts) for name, value in row.items()}
     if tokenizer is not None:
         columns["completion_ids"] = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    functions, values = library.choose(weights)
-    scored = library.score(weights, texts, models, **columns)
+    functions, values = mixes.choose(weights)
+    scored = mixes.score(weights, texts, models, **columns)
     table = pd.DataFrame({"completion": list(completions)})
     for function, weight in zip(functions, values, strict=True):
         table[function.__name__] = [weight * part[function.__name__] for part in scored]
     totals = [part["total"] for part in scored]
-    return table.assign(total=totals, advantage=library.advantages(totals, scale=False))
+    return table.assign(total=totals, advantage=mixes.advantages(totals, scale=False))
 
 
 def winner(table: Any) -> str:
@@ -78,9 +78,9 @@ class Explorer:
     def __init__(
         self,
         completions: dict[str, str],
-        weights: library.Weights,
+        weights: mixes.Weights,
         tokenizer: Any = None,
-        models: library.Models | None = None,
+        models: model_rewards.Models | None = None,
         **row: Any,
     ):
         import ipywidgets as widgets
@@ -88,7 +88,7 @@ class Explorer:
         compare(completions, weights, tokenizer, models, **row)  # what cannot work says so here
         self.completions, self.tokenizer, self.row = completions, tokenizer, row
         self.models = models
-        self.mixes = {"this mix": weights, **library.MIXES}
+        self.mixes = {"this mix": weights, **mixes.MIXES}
         self.table: Any = None
         self.sliders: dict[str, Any] = {}
         self.settings: dict[str, dict[str, Any]] = {}
@@ -119,7 +119,7 @@ class Explorer:
         return widgets.VBox([self.group, choices, self.rows, self.message, self.picture])
 
     @property
-    def weights(self) -> library.Weights:
+    def weights(self) -> mixes.Weights:
         """The mix as the controls stand, as a recipe would write it."""
         return {
             name: {"weight": slider.value}
@@ -127,10 +127,10 @@ class Explorer:
             for name, slider in self.sliders.items()
         }
 
-    def start_from(self, weights: library.Weights) -> None:
+    def start_from(self, weights: mixes.Weights) -> None:
         """Set the controls to a mix."""
         self.sliders, self.settings = {}, {}
-        for name, given in library.expand(weights).items():
+        for name, given in mixes.expand(weights).items():
             own = dict(given) if isinstance(given, dict) else {"weight": given}
             self._control(name, own.pop("weight"), own)
         self._lay_out()
@@ -150,7 +150,7 @@ class Explorer:
         self.message.value = f"<b>{html.escape(winner(self.table))}</b><br>{html.escape(bench)}"
 
     def _add(self, change: dict[str, Any]) -> None:
-        if change["new"] in library.REWARDS:
+        if change["new"] in mixes.REWARDS:
             self._control(change["new"], 1.0, {})
             self._lay_out()
 
@@ -170,7 +170,7 @@ class Explorer:
         )
         self.settings[name] = {
             setting: _field(setting, given.get(setting, default))
-            for setting, default in library.settings_of(library.REWARDS[name]).items()
+            for setting, default in mixes.settings_of(mixes.reward(name)).items()
             if isinstance(default, int | float) and not isinstance(default, bool)
         }
         for widget in (self.sliders[name], *self.settings[name].values()):
@@ -185,8 +185,8 @@ class Explorer:
         ]
         rest = [
             name
-            for name in library.REWARDS
-            if name not in self.sliders and library.can_score({name: 1.0}, self.models)
+            for name in mixes.REWARDS
+            if name not in self.sliders and mixes.can_score({name: 1.0}, self.models)
         ]
         self.more.options = ["another reward", *rest]
         self.draw()

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trlm_utils import chat, nanoworld
-from trlm_utils.rewards import library
+from trlm_utils.rewards import mixes, model_rewards, own
 
 Score = Callable[[nanoworld.Problem, list[str]], list[float]]
 
@@ -74,7 +74,7 @@ def undone_sum(problem: nanoworld.Problem) -> str:
 
 
 def totals(
-    weights: library.Weights, problems: int = PROBLEMS, models: library.Models | None = None
+    weights: mixes.Weights, problems: int = PROBLEMS, models: model_rewards.Models | None = None
 ) -> dict[str, float]:
     """Mean total reward of each behaviour, in the form that pays it best.
 
@@ -83,11 +83,9 @@ def totals(
     """
 
     def score(problem: nanoworld.Problem, written: list[str]) -> list[float]:
-        columns = {
-            "answer": [problem.answer] * len(written),
-            "prompts": [chat.to_prompt(problem.question)] * len(written),
-        }
-        return [row["total"] for row in library.score(weights, written, models, **columns)]
+        columns = own.columns_of(problem, written)
+        del columns["completions"], columns["completion_ids"]  # lengths are words here
+        return [row["total"] for row in mixes.score(weights, written, models, **columns)]
 
     return totals_by(score, problems)
 
@@ -111,7 +109,7 @@ def totals_by(score: Score, problems: int = PROBLEMS) -> dict[str, float]:
 
 
 def hackable(
-    weights: library.Weights, problems: int = PROBLEMS, models: library.Models | None = None
+    weights: mixes.Weights, problems: int = PROBLEMS, models: model_rewards.Models | None = None
 ) -> list[str]:
     """Bad behaviours that the mix pays more than honest, right work."""
     return _compared(totals(weights, problems, models))[0]
@@ -143,9 +141,9 @@ def verdict(name: str, found: dict[str, float]) -> str:
 
 
 def table(
-    mixes: dict[str, library.Weights],
+    mixes: dict[str, mixes.Weights],
     problems: int = PROBLEMS,
-    models: library.Models | None = None,
+    models: model_rewards.Models | None = None,
 ) -> Any:
     """Rows of mix, behaviour, total, and its distance to honest, right work.
 
@@ -179,7 +177,7 @@ def verdicts(bench: Any) -> list[str]:
     ]
 
 
-def all_mixes(models: library.Models | None = None) -> dict[str, library.Weights]:
+def all_mixes(models: model_rewards.Models | None = None) -> dict[str, mixes.Weights]:
     """Every named mix, and every reward alone, that can be computed with these models."""
-    names = {name: {name: 1.0} for name in (*library.MIXES, *library.REWARDS)}
-    return {name: mix for name, mix in names.items() if library.can_score(mix, models)}
+    names = {name: {name: 1.0} for name in (*mixes.MIXES, *mixes.REWARDS)}
+    return {name: mix for name, mix in names.items() if mixes.can_score(mix, models)}

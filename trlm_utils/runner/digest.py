@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trlm_utils.files import CourseError, read_json
+from trlm_utils.rewards import own
 from trlm_utils.runner import recipes
 from trlm_utils.runner.recipes import StagePlan
 from trlm_utils.stage import outputs_digest
@@ -36,6 +37,8 @@ def inputs_digest(plan: StagePlan, run: Path) -> str:
     if plan.parameters.get("DATA_DIR"):
         for path in sorted(Path(plan.parameters["DATA_DIR"]).glob("*.json*")):
             digest.update(path.read_bytes())
+    for path in own.files_of(plan.parameters.get("REWARD_WEIGHTS") or {}):
+        digest.update(path.read_bytes())
     for stage in plan.reads:
         digest.update(read_manifest(run / stage).get("outputs", "").encode())
     return digest.hexdigest()

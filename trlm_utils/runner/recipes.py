@@ -43,7 +43,7 @@ from trlm_utils.curation import gsm8k, mixture
 from trlm_utils.evaluation import suites
 from trlm_utils.evaluation.arms import stages_in
 from trlm_utils.files import PROJECT_ROOT, CourseError, shown
-from trlm_utils.rewards import library
+from trlm_utils.rewards import mixes
 from trlm_utils.training import configuration
 from trlm_utils.training.optimizers import OPTIMIZERS
 
@@ -250,9 +250,9 @@ def check_values(name: str, values: dict[str, Any], where: str) -> None:
             raise RecipeError(f"{where}: {key} is {value!r}: {RULES[key][1]}")
     try:
         if "REWARD_WEIGHTS" in values:
-            library.choose(values["REWARD_WEIGHTS"])
+            mixes.choose(values["REWARD_WEIGHTS"])
         if "REWARD_MODEL_FROM" in values and not values["REWARD_MODEL_FROM"]:
-            if "learned" in library.expand(values["REWARD_WEIGHTS"]):
+            if "learned" in mixes.expand(values["REWARD_WEIGHTS"]):
                 raise ValueError("the reward learned needs REWARD_MODEL_FROM, a stage with a model")
         if "TEACHERS" in values:
             nanoworld.draw_teacher(values["TEACHERS"], "check")

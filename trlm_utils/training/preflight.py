@@ -13,7 +13,7 @@ from typing import Any
 from trlm_utils import answers, chat, generation
 from trlm_utils.curation import data_sets
 from trlm_utils.machine import Precision
-from trlm_utils.rewards import hack_bench, library
+from trlm_utils.rewards import hack_bench, library, mixes, model_rewards
 
 HACK_PROBLEMS = 20  # problems of the hack bench here
 SAMPLE = 500  # rows looked at by checks whose cost grows with the data
@@ -184,7 +184,7 @@ def probe_rewards(
     group_size: int,
     max_new_tokens: int,
     seed: int = 0,
-    models: library.Models | None = None,
+    models: model_rewards.Models | None = None,
 ) -> Probe:
     """Sample a group for each prompt and score it with the mix that will train.
 
@@ -202,7 +202,7 @@ def probe_rewards(
     columns = {n: [row.get(n) or "" for row in asked] for n in ("answer", "reference", "id")}
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
     given = [row["prompt"] for row in asked]
-    scored = library.score(weights, texts, models, prompts=given, completion_ids=ids, **columns)
+    scored = mixes.score(weights, texts, models, prompts=given, completion_ids=ids, **columns)
     table = pd.DataFrame(scored).assign(
         prompt=columns["id"],
         question=[prompt[-1]["content"] for prompt in given],

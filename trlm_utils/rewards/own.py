@@ -1,0 +1,171 @@
+r"""Rewards of one's own: a function in a file, named in a mix by both.
+
+    REWARD_WEIGHTS: {"my_rewards.py:politeness": 0.5, accuracy: 1.0}
+
+The file is a path, absolute or from the project's folder. The function has the signature
+of every reward (`trlm_utils.rewards.library`):
+
+    def politeness(completions, **columns):
+        return [float("please" in text) for text in texts_of(completions)]
+
+Keyword-only arguments with a default are settings. What is wrong with a reward is said in
+one line: before anything is trained where it can be known, else with the completion.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import inspect
+import math
+import re
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trlm_utils import chat, nanoworld
+from trlm_utils.files import PROJECT_ROOT, shown
+
+NAME = re.compile(r"(.+\.py):([A-Za-z_]\w*)")
+
+
+class RewardError(ValueError):
+    """A reward of one's own cannot be used; the message says why, in one line."""
+
+
+def is_own(name: str) -> bool:
+    """Whether a name in a mix is a file and a function.
+
+    >>> is_own("my_rewards.py:politeness"), is_own("accuracy")
+    (True, False)
+    """
+    return bool(NAME.fullmatch(name))
+
+
+def file_of(name: str) -> Path:
+    """The file that a name in a mix points to."""
+    return Path(PROJECT_ROOT, Path(NAME.fullmatch(name)[1]).expanduser())
+
+
+def files_of(weights: dict[str, Any]) -> list[Path]:
+    """The files behind a mix."""
+    return [file_of(name) for name in weights if is_own(name)]
+
+
+def beside(weights: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A mix whose files are looked for in a folder first, as that of ``rewards.json``."""
+    found = {}
+    for name, given in weights.items():
+        near = folder / name
+        there = is_own(name) and Path(str(near).rpartition(":")[0]).is_file()
+        found[str(near.resolve()) if there else name] = given
+    return found
+
+
+def load(name: str) -> Any:
+    """The function behind a name, with its results checked.
+
+    Raises:
+        RewardError: when the file is missing or fails, has no such function, or the
+            function cannot be called as a reward is.
+    """
+    path, wanted = file_of(name), NAME.fullmatch(name)[2]
+    if not path.is_file():
+        raise RewardError(f"reward {name}: there is no file {shown(path)}")
+    spec = importlib.util.spec_from_file_location(f"own_rewards_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise RewardError(
+            f"reward {name}: {shown(path)}, line {error.lineno}: {error.msg}"
+        ) from None
+    except Exception as error:
+        raise RewardError(f"reward {name}: importing it failed: {_told(error, path)}") from None
+    function = getattr(module, wanted, None)
+    if not inspect.isfunction(function):
+        there = [k for k, v in vars(module).items() if inspect.isfunction(v)]
+        known = ", ".join(k for k in there if not k.startswith("_")) or "none"
+        raise RewardError(f"reward {name}: the file has no function {wanted}, only: {known}")
+    _check_signature(name, function)
+    checked = _checked(name, function, path)
+    _try(checked)
+    return checked
+
+
+def _check_signature(name: str, function: Any) -> None:
+    """Refuse a function that TRL could not call."""
+    parameters = inspect.signature(function).parameters.values()
+    if "completions" not in {p.name for p in parameters}:
+        raise RewardError(f"reward {name}: it has no argument `completions`")
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        raise RewardError(
+            f"reward {name}: add **columns to its arguments, for the data's other columns"
+        )
+
+
+def _checked(name: str, function: Any, path: Path) -> Any:
+    """The function, which from now on returns one finite number or None a completion."""
+
+    @functools.wraps(function)
+    def reward(*args: Any, **kwargs: Any) -> list[float | None]:
+        completions = kwargs["completions"] if "completions" in kwargs else args[0]
+        try:
+            found = function(*args, **kwargs)
+        except Exception as error:
+            raise RewardError(f"reward {name} failed: {_told(error, path)}") from None
+        return _numbers(name, found, len(completions))
+
+    reward.__signature__ = inspect.signature(function)  # its settings are read from there
+    return reward
+
+
+def _numbers(name: str, found: Any, wanted: int) -> list[float | None]:
+    try:
+        values = list(found)
+    except TypeError:
+        raise RewardError(
+            f"reward {name} returned {type(found).__name__}, not a list of numbers"
+        ) from None
+    if len(values) != wanted:
+        raise RewardError(f"reward {name} returned {len(values)} numbers for {wanted} completions")
+    numbers: list[float | None] = []
+    for place, value in enumerate(values):
+        try:
+            number = None if value is None else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if number is not None and not math.isfinite(number):
+            raise RewardError(f"reward {name} gave completion {place} {value!r}, not a number")
+        numbers.append(number)
+    return numbers
+
+
+def _told(error: Exception, path: Path) -> str:
+    """An error in one line, with the line of the file that it comes from."""
+    lines = [
+        f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path
+    ]
+    where = f" (line {lines[-1]})" if lines else ""
+    return " ".join(f"{type(error).__name__}: {error}".split()) + where
+
+
+def _try(reward: Any) -> None:
+    """Call a reward once, with two completions and the columns that training has."""
+    problem = nanoworld.make_problem("own_reward", 0)
+    right = chat.think(nanoworld.careful_trace(problem), nanoworld.answer_text(problem.answer))
+    reward(**columns_of(problem, [right, "I do not know."]))
+
+
+def columns_of(problem: nanoworld.Problem, texts: Sequence[str]) -> dict[str, list[Any]]:
+    """What TRL hands to a reward for completions of one problem; token ids are made up."""
+    n = len(texts)
+    return {
+        "completions": [[{"role": "assistant", "content": text}] for text in texts],
+        "prompts": [chat.to_prompt(problem.question)] * n,
+        "completion_ids": [list(range(len(text.split()))) for text in texts],
+        "answer": [problem.answer] * n,
+        "reference": [""] * n,
+        "id": [problem.id] * n,
+    }
