@@ -19,8 +19,8 @@ PACKAGE = Path(__file__).parents[1]
 def inputs_digest(plan: StagePlan, run: Path) -> str:
     """SHA-256 over all a stage's result depends on; equal digest, equal result."""
     digest = hashlib.sha256()
-    own = {k: v for k, v in plan.parameters.items() if k != "RUN_DIR"}
-    digest.update(json.dumps(own, sort_keys=True).encode())
+    given = {k: v for k, v in plan.parameters.items() if k != "RUN_DIR"}
+    digest.update(json.dumps(given, sort_keys=True).encode())
     digest.update("\0".join(recipes.code_cells(plan.notebook)).encode())
     for path in sorted(PACKAGE.rglob("*.py")) + sorted(
         (PACKAGE / "evaluation/tasks").glob("*.yaml")
