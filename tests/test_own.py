@@ -10,11 +10,8 @@ from trlm_utils.runner import command
 from trlm_utils.training import preflight
 
 POLITE = """
-def texts_of(completions):
-    return [c if isinstance(c, str) else c[-1]["content"] for c in completions]
-
 def politeness(completions, *, soft=0.5, **columns):
-    return [1.0 if "please" in text else soft for text in texts_of(completions)]
+    return [1.0 if "please" in c[-1]["content"] else soft for c in completions]
 """
 
 
@@ -83,7 +80,7 @@ HEAD = "def reward(completions, **columns):\n    "
     ("source", "said"),
     [
         ("def other(completions, **columns): pass", "has no function reward, only: other"),
-        ("def reward(texts, **columns): pass", "has no argument `completions`"),
+        ("def reward(texts, **columns): pass", "its first argument is not `completions`"),
         ("def reward(completions, answer): pass", r"add \*\*columns to its arguments"),
         ("def reward(completions, **columns) pass", "line 1: expected ':'"),
         ("import no_such_module", "importing it failed: ModuleNotFoundError"),
@@ -91,7 +88,7 @@ HEAD = "def reward(completions, **columns):\n    "
         (HEAD + "return 1.0", "returned float, not a list of numbers"),
         (HEAD + "return [float('nan')] * 2", "gave completion 0 nan, not a number"),
         (HEAD + "return [1.0, 'good']", "gave completion 1 'good', not a number"),
-        (HEAD + "return [c['x'] for c in completions]", r"failed: TypeError: .* \(line 2\)"),
+        (HEAD + "return [c[0]['x'] for c in completions]", r"failed: KeyError: .* \(line 2\)"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(file, source, said):

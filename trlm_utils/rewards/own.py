@@ -3,10 +3,10 @@ r"""Rewards of one's own: a function in a file, named in a mix by both.
     REWARD_WEIGHTS: {"my_rewards.py:politeness": 0.5, accuracy: 1.0}
 
 The file is a path, absolute or from the project's folder. The function has the signature
-of every reward (`trlm_utils.rewards.library`):
+that TRL asks for, and gets completions as TRL's trainers give them, as lists of messages:
 
     def politeness(completions, **columns):
-        return [float("please" in text) for text in texts_of(completions)]
+        return [float("please" in completion[-1]["content"]) for completion in completions]
 
 Keyword-only arguments with a default are settings. What is wrong with a reward is said in
 one line: before anything is trained where it can be known, else with the completion.
@@ -97,8 +97,8 @@ def load(name: str) -> Any:
 def _check_signature(name: str, function: Any) -> None:
     """Refuse a function that TRL could not call."""
     parameters = inspect.signature(function).parameters.values()
-    if "completions" not in {p.name for p in parameters}:
-        raise RewardError(f"reward {name}: it has no argument `completions`")
+    if [p.name for p in parameters][:1] != ["completions"]:
+        raise RewardError(f"reward {name}: its first argument is not `completions`")
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         raise RewardError(
             f"reward {name}: add **columns to its arguments, for the data's other columns"
@@ -109,10 +109,12 @@ def _checked(name: str, function: Any, path: Path) -> Any:
     """The function, which from now on returns one finite number or None a completion."""
 
     @functools.wraps(function)
-    def reward(*args: Any, **kwargs: Any) -> list[float | None]:
-        completions = kwargs["completions"] if "completions" in kwargs else args[0]
+    def reward(completions: Sequence[Any], *args: Any, **kwargs: Any) -> list[float | None]:
+        messages = [  # the bench and the probe have plain texts
+            [{"role": "assistant", "content": c}] if isinstance(c, str) else c for c in completions
+        ]
         try:
-            found = function(*args, **kwargs)
+            found = function(messages, *args, **kwargs)
         except Exception as error:
             raise RewardError(f"reward {name} failed: {_told(error, path)}") from None
         return _numbers(name, found, len(completions))
