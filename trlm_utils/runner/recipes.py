@@ -256,7 +256,7 @@ def check_values(name: str, values: dict[str, Any], where: str) -> None:
                 raise ValueError("the reward learned needs REWARD_MODEL_FROM, a stage with a model")
         if "TEACHERS" in values:
             nanoworld.draw_teacher(values["TEACHERS"], "check")
-        if "MICRO_BATCH" in values:
+        if "MICRO_BATCH" in values and values.get("METHOD") != "ppo":  # PPO compares no group
             configuration.grpo_batch(
                 values["PROMPTS_PER_STEP"], values["GROUP_SIZE"], values["MICRO_BATCH"]
             )
