@@ -22,7 +22,7 @@ endif
 BASE_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help course compare ablations hacking algorithms test test-fast smoke lint notebooks slides browser verify benchmark doctor lab clean
+.PHONY: help course compare ablations hacking algorithms test test-fast smoke lint notebooks slides browser rehearse verify benchmark doctor lab clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ test-fast: $(READY) ## run the tests that take seconds
 
 smoke: ## run every stage as small as it can be, about three minutes
 	$(MAKE) course RECIPE=smoke
+
+rehearse: $(READY) ## run the course on an accelerator that exists only in Python
+	$(PY) -m pytest tests/rehearse.py
 
 lint: $(READY) ## check style and formatting
 	$(PY) -m ruff check .
