@@ -1,6 +1,7 @@
 """Figures: what is drawn is what the table says, and files are written as promised."""
 
 import pandas as pd
+import pytest
 
 from trlm_utils import doctor, plots
 
@@ -100,14 +101,17 @@ def test_rises_are_drawn_in_points():
 def test_seeds_are_averaged_and_their_spread_widens_the_interval():
     rows = [
         {"stage": "06_grpo", "seed": k, "accuracy": a, "low": a - 0.1, "high": a + 0.1}
-        for k, a in enumerate((0.4, 0.6))
+        for k, a in enumerate((0.49, 0.51))
     ]
     (both,) = plots.over_seeds(pd.DataFrame(rows)).to_dict("records")
-    spread = plots.stats.Z * 0.1  # of 0.4 and 0.6: standard deviation 0.1414, over root 2
-    assert round(both["accuracy"], 9) == 0.5
-    assert round(both["high"] - 0.5, 9) == round((0.1**2 + spread**2) ** 0.5, 9)
-    (one,) = plots.over_seeds(pd.DataFrame(rows[:1])).to_dict("records")
-    assert (round(one["low"], 9), round(one["high"], 9)) == (0.3, 0.5)
+    spread, questions = 0.01, 0.1 / plots.stats.Z  # of 0.49 and 0.51: 0.01414 over root 2
+    error = (spread**2 + questions**2) ** 0.5
+    t = plots.stats.t_quantile(error**4 / spread**4)  # one degree of freedom is the seeds'
+    assert both["accuracy"] == pytest.approx(0.5)
+    assert both["high"] - 0.5 == pytest.approx(t * error) and t > plots.stats.Z
+    pooled = [row | {"pooled_accuracy": 0.6, "pooled_low": 0.3, "pooled_high": 0.8} for row in rows]
+    (both,) = plots.over_seeds(pd.DataFrame(pooled)).to_dict("records")
+    assert (both["accuracy"], both["low"], both["high"]) == (0.6, 0.3, 0.8)
 
 
 def test_accuracy_by_steps_has_a_line_per_stage_at_its_mean():

@@ -79,16 +79,24 @@ def test_json_follows_the_schema(run):
 
 
 def test_differences_are_pooled_over_seeds(run):
-    """Questions are the units (averaged over seeds); the spread of seeds is added."""
+    """Seeds and questions are both samples; by hand, with the four imagined questions.
+
+    Changes 1 0 0 0 and 1 0 0 1, each with 1 -1 0 0 behind: mean squares 1/16 of seeds, 1/16
+    of the rest, 11/14 + 1/16 of questions; their sum less the rest over 16 scores.
+    """
     (row,) = report.collect(recipes.load_plan("nano"), run)["comparisons"]
-    # changes per question, averaged over the two seeds: 1, 0, 0, 1/2
-    mean, low, _ = stats.paired_difference([0.0] * 4, [1.0, 0.0, 0.0, 0.5])
-    questions = (mean - low) / stats.Z
-    seeds = 0.125  # of 0.25 and 0.5: variance 0.03125, over two
     assert row["difference"] == pytest.approx(0.375)
-    assert row["seeds"] == 2
-    error = (row["high"] - row["difference"]) / stats.Z
-    assert error == pytest.approx((questions**2 + seeds**2) ** 0.5)
+    assert (row["seeds"], row["df"]) == (2, 7)
+    error = ((11 / 14 + 1 / 16) / 16) ** 0.5
+    assert row["high"] - 0.375 == pytest.approx(2.3646 * error, rel=1e-4)  # t, 7 degrees
+
+
+def test_the_ladder_has_the_interval_over_all_seeds(run):
+    rows = report.collect(recipes.load_plan("nano"), run)["ladder"]
+    found = stats.pooled_mean(list(BEFORE.values()))
+    for row in (row for row in rows if row["stage"] == "04_dpo"):
+        assert (row["pooled_accuracy"], row["pooled_df"]) == (found.mean, found.df)
+        assert (row["pooled_low"], row["pooled_high"]) == (found.low, found.high)
 
 
 @pytest.mark.parametrize("folder", ["", "seed-1"])
@@ -105,9 +113,7 @@ def test_questions_that_one_seed_alone_was_asked_have_its_own_interval(run, fold
     write_rows(data / "comparisons.jsonl", seen)
     found = report.collect(recipes.load_plan("nano"), run)["comparisons"]
     assert [(row["band"], row["seeds"]) for row in found] == [("in_distribution", 2), ("longer", 1)]
-    mean, low, high = stats.paired_difference(*sides.values())
-    assert found[1]["difference"] == pytest.approx(mean)
-    assert (found[1]["low"], found[1]["high"]) == (pytest.approx(low), pytest.approx(high))
+    assert [found[1][name] for name in ("difference", "low", "high")] == [0.5, 0.0, 1.0]
 
 
 def test_every_pair_of_stages_is_compared(run):

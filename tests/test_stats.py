@@ -99,3 +99,69 @@ def test_pass_at_k_by_counting_subsets(n, right, k, expected):
 def test_nonsense_is_refused(call):
     with pytest.raises(ValueError):
         call()
+
+
+def test_pooled_difference_by_hand():
+    """Mean squares as in the report's test, where they are written out."""
+    found = stats.pooled_difference([[0.0] * 4] * 2, [[1, 0, 0, 0], [1, 0, 0, 1]])
+    error = ((11 / 14 + 1 / 16) / 16) ** 0.5
+    assert (found.mean, found.df) == (0.375, 7)
+    assert found.mean - found.low == pytest.approx(2.3646 * error, rel=1e-4)
+
+
+def test_two_seeds_that_differ_have_the_t_quantile_of_one_degree():
+    """All questions alike: the seeds' means 0.2 and 0.4 are all there is; t is 12.706."""
+    mean, error, df = stats.crossed_error([[0.2] * 10, [0.4] * 10])
+    assert (mean, error, df) == (pytest.approx(0.3), pytest.approx(0.1), 1)
+    assert stats.t_quantile(1) == pytest.approx(12.7062, rel=1e-5)
+    assert stats.t_quantile(2) == pytest.approx(4.30265, rel=1e-5)
+
+
+def test_scores_without_any_spread_still_have_a_width():
+    found = stats.pooled_mean([[1.0] * 50] * 3)
+    assert found.high == 1.0 and 0.9 < found.low < 0.95
+
+
+@pytest.mark.parametrize("table", [[[1.0, 0.0]], [[1.0], [0.0]], [[1.0, 0.0], [1.0]]])
+def test_a_table_without_two_seeds_and_questions_is_refused(table):
+    with pytest.raises(ValueError, match="at least two seeds"):
+        stats.crossed_error(table)
+
+
+# name -> (standard deviation of the seeds' effects, chances that a question is drawn from)
+REGIMES = {
+    "questions differ": (0.0, (0.03, 0.97)),
+    "chance alone": (0.0, (0.5, 0.5)),
+    "seeds differ much": (0.08, (0.3, 0.7)),
+    "seeds and questions differ": (0.03, (0.3, 0.7)),
+    "nearly all right": (0.02, (0.85, 0.95)),
+}
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("regime", REGIMES)
+def test_a_nominal_95_percent_interval_over_seeds_covers_93_to_97(seeds, regime):
+    """Simulated: right answers of 100 questions, each seed better or worse on all of them.
+
+    The margin is the simulation's own: 1,500 trials have a standard error of 0.6 points.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(seeds)
+    spread, chances = REGIMES[regime]
+    wanted, inside, trials = sum(chances) / 2, 0, 1500
+    for _ in range(trials):
+        question = rng.choice(chances, size=(1, 100))
+        chance = (question + rng.normal(0, spread, (seeds, 1))).clip(0, 1)
+        mean, error, df = stats.crossed_error((rng.random((seeds, 100)) < chance).astype(float))
+        inside += abs(mean - wanted) <= stats.t_quantile(df) * error
+    assert 0.93 - 0.012 <= inside / trials <= 0.97 + 0.012
+
+
+def test_an_interval_from_the_means_alone_is_the_wider():
+    rng = random.Random(1)
+    table = [[float(rng.random() < 0.5) for _ in range(100)] for _ in range(3)]
+    _, pooled, _ = stats.crossed_error(table)
+    means = [sum(row) / 100 for row in table]
+    error, quantile = stats.seeds_interval(means, stats.standard_error(table[0]))
+    assert error > pooled and quantile > stats.Z

@@ -143,9 +143,9 @@ def _ladder_panel(axis: Any, rows: Any, stages: Sequence[str], joined: bool) -> 
 def over_seeds(rows: Any) -> Any:
     """Mean accuracy per stage over seeds, with an interval for other seeds and questions.
 
-    The seeds answered the same questions, so the error from the questions is taken not
-    to shrink with more seeds; the spread of the seeds is added in squares. With one
-    seed these are the seed's own intervals.
+    Where a report has pooled the seeds question by question (columns
+    ``pooled_...``), that interval is taken; else one from the seeds' means, which is wider
+    (`stats.seeds_interval`). With one seed these are the seed's own intervals.
 
     Args:
         rows: stage, seed, accuracy, low, high (one band, one decoding).
@@ -157,13 +157,24 @@ def over_seeds(rows: Any) -> Any:
 
     found = []
     for stage, group in rows.groupby("stage", sort=False):
-        mean = group["accuracy"].mean()
-        spread = stats.Z * stats.standard_error(list(group["accuracy"]))
-        below = ((mean - group["low"].mean()) ** 2 + spread**2) ** 0.5
-        above = ((group["high"].mean() - mean) ** 2 + spread**2) ** 0.5
-        low, high = max(0.0, mean - below), min(1.0, mean + above)
+        mean, first = group["accuracy"].mean(), group.iloc[0]
+        if len(group) > 1 and pd.notna(first.get("pooled_low")):
+            mean, low, high = (first[f"pooled_{n}"] for n in ("accuracy", "low", "high"))
+        else:
+            low, high = _from_means(group, mean)
         found.append({"stage": stage, "accuracy": mean, "low": low, "high": high})
     return pd.DataFrame(found)
+
+
+def _from_means(group: Any, mean: float) -> tuple[float, float]:
+    """An interval from each seed's mean and interval, for each side on its own."""
+    if len(group) < 2:
+        return group["low"].iloc[0], group["high"].iloc[0]
+    ends = []
+    for side in (mean - group["low"].mean(), group["high"].mean() - mean):
+        error, quantile = stats.seeds_interval(list(group["accuracy"]), side / stats.Z)
+        ends.append(quantile * error)
+    return max(0.0, mean - ends[0]), min(1.0, mean + ends[1])
 
 
 def plot_curves(log: Any, panels: dict[str, Sequence[str]], title: str = "") -> Any:

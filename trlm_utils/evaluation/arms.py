@@ -39,8 +39,8 @@ def table(groups: Groups, base: Path) -> Any:
 
     Returns:
         A frame with group, arm, stage, reference, seeds, band, decoding, n (questions),
-        accuracy with its 95 % interval (`plots.over_seeds`), the paired difference to
-        the reference with its own (`report.pooled`; empty for the reference), and means
+        accuracy with its 95 % interval (`pooling.means`), the paired difference to
+        the reference with its own (`pooling.pooled`; empty for the reference), and means
         of tokens, truncated, well_formed.
     """
     import pandas as pd
@@ -62,20 +62,24 @@ def table(groups: Groups, base: Path) -> Any:
 
 
 def _means(records: Sequence[list[dict[str, Any]]], stage: str) -> list[dict[str, Any]]:
-    """Rows of a stage's ladder, averaged over the seeds."""
+    """Rows of a stage's ladder, averaged over the seeds (`pooling.means`)."""
     import pandas as pd
-
-    from trlm_utils import plots
 
     ladder = [
         row
         for seed, found in enumerate(records)
         for row in held_out.ladder_rows(found, stage, seed)
     ]
+    pooled = {
+        (row["band"], row["decoding"]): row for row in pooling.means(stage, {stage: list(records)})
+    }
     rows = []
     for (band, decoding), group in pd.DataFrame(ladder).groupby(["band", "decoding"], sort=False):
-        mean = plots.over_seeds(group).iloc[0].to_dict()
-        row = mean | {"band": band, "decoding": decoding, "n": group["n"].iloc[0]}
+        first = group.iloc[0]
+        row = {name: first[name] for name in ("stage", "accuracy", "low", "high")}
+        over = pooled.get((band, decoding), {})
+        row |= {name: over[name] for name in ("accuracy", "low", "high") if over}
+        row |= {"band": band, "decoding": decoding, "n": first["n"]}
         row |= {name: group[name].mean() for name in ("tokens", "truncated", "well_formed")}
         rows.append(row | {"seeds": len(group)})
     return rows

@@ -44,38 +44,59 @@ def differences(pairs: Sequence[tuple[str, str]], records: Records) -> list[dict
 def pooled(comparisons: list[dict[str, Any]], records: Records) -> list[dict[str, Any]]:
     """Differences averaged over seeds, with an interval for other seeds and questions.
 
-    All seeds answer the same questions. A question's score is averaged over the seeds
-    before questions are paired (they are the units, not question times seed), and the
-    spread between seeds is added to the error: questions and seeds are two crossed
-    random effects, and their standard errors add in squares.
-
     Args:
-        comparisons: rows of all seeds (`evaluation.compare`).
+        comparisons: rows of all seeds (`held_out.compare`).
         records: see `read_records`.
+
+    Returns:
+        A row for each pair, band and decoding, with ``seeds`` and the degrees of freedom
+        ``df`` of its interval (`stats.pooled_difference`). A pair that one seed alone was
+        asked has that seed's own interval.
     """
     groups: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
     for row in comparisons:
         groups[row["from"], row["to"], row["band"], row["decoding"]].append(row)
-    pairs = dict.fromkeys((start, end) for start, end, _, _ in groups)
-    averaged = {name: _averaged(records[name]) for name in dict.fromkeys(sum(pairs, ()))}
     result = []
-    for start, end in pairs:
-        for row in held_out.compare(averaged[start], averaged[end], (start, end)):
-            rows = groups[start, end, row["band"], row["decoding"]]
-            mean = row["difference"]
-            questions = (row["high"] - row["low"]) / (2 * stats.Z)
-            seeds = stats.standard_error([r["difference"] for r in rows])
-            half = stats.Z * (questions**2 + seeds**2) ** 0.5
-            result.append(row | {"low": mean - half, "high": mean + half, "seeds": len(rows)})
+    for (start, end, *key), rows in groups.items():
+        before, after = (scores(records[stage], tuple(key)) for stage in (start, end))
+        if len(rows) < 2:
+            result.append(rows[0] | {"seeds": 1})
+            continue
+        found = stats.pooled_difference(before, after)
+        interval = {"difference": found.mean, "low": found.low, "high": found.high}
+        result.append(rows[0] | interval | {"seeds": len(rows), "df": found.df})
     return result
 
 
-def _averaged(found: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """A stage's evaluation records with each accuracy averaged over the seeds that have it."""
-    same: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for record in (record for records in found for record in records):
-        same[record["id"], record["decoding"]].append(record)
-    return [
-        records[0] | {"accuracy": sum(r["accuracy"] for r in records) / len(records)}
-        for records in same.values()
+def means(stage: str, records: Records) -> list[dict[str, Any]]:
+    """A stage's accuracy over all seeds, a row for each band and decoding.
+
+    Returns:
+        Rows with stage, band, decoding, accuracy, low, high, seeds and df; none where the
+        stage was asked in one seed alone.
+    """
+    keys = dict.fromkeys((r["band"], r["decoding"]) for found in records[stage] for r in found)
+    rows = []
+    for key in keys:
+        table = scores(records[stage], key)
+        if len(table) > 1 and len(table[0]) > 1:
+            found = stats.pooled_mean(table)
+            rows.append(
+                {"stage": stage, "band": key[0], "decoding": key[1], "accuracy": found.mean}
+                | {"low": found.low, "high": found.high, "seeds": len(table), "df": found.df}
+            )
+    return rows
+
+
+def scores(found: list[list[dict[str, Any]]], key: tuple[str, str]) -> list[list[float]]:
+    """Accuracy of every question of a band and decoding: a row for each seed that was asked.
+
+    Questions that some of these seeds were not asked are left out.
+    """
+    asked = [
+        {r["id"]: r["accuracy"] for r in records if (r["band"], r["decoding"]) == key}
+        for records in found
     ]
+    asked = [one for one in asked if one]
+    shared = [i for i in asked[0] if all(i in one for one in asked)] if asked else []
+    return [[one[i] for i in shared] for one in asked]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trlm_utils import plots
-from trlm_utils.evaluation.pooling import differences, pooled, read_records, seed_folders
+from trlm_utils.evaluation.pooling import differences, means, pooled, read_records, seed_folders
 from trlm_utils.files import read_json, read_rows, write_json, write_text
 from trlm_utils.machine import package_versions
 from trlm_utils.stats import interval, percent, points
@@ -55,6 +55,7 @@ def collect(plan: Any, base: Path, arms: Any = None) -> dict[str, Any]:
                         extras[name] += [row | {"seed": seed} for row in rows]
     evaluated = list(dict.fromkeys(row["stage"] for row in ladder))
     records = read_records(places, evaluated)
+    with_pooled(ladder, [row for stage in evaluated for row in means(stage, records)])
     for entry in stages:
         notes += [f"{entry['stage']}: {n}" for n in entry["metrics"].get("notes", [])]
     price = plan.dollars_per_hour
@@ -76,6 +77,15 @@ def collect(plan: Any, base: Path, arms: Any = None) -> dict[str, Any]:
         **extras,
         "notes": list(dict.fromkeys(notes)),
     }
+
+
+def with_pooled(ladder: list[dict[str, Any]], pooled_rows: list[dict[str, Any]]) -> None:
+    """Add to each row of the ladder the interval over all seeds of its stage and band."""
+    known = {(r["stage"], r["band"], r["decoding"]): r for r in pooled_rows}
+    for row in ladder:
+        found = known.get((row["stage"], row["band"], row["decoding"]))
+        if found:
+            row |= {f"pooled_{name}": found[name] for name in ("accuracy", "low", "high", "df")}
 
 
 def _stage_entry(folder: Path, seed: int) -> dict[str, Any] | None:
