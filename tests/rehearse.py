@@ -12,11 +12,13 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
-from trlm_utils.files import PROJECT_ROOT, read_json
+from trlm_utils.evaluation import suites
+from trlm_utils.files import PROJECT_ROOT, read_json, read_rows
+from trlm_utils.runner import recipe_file
 
 HERE = PROJECT_ROOT / "tests" / "rehearsal"
-FULL = ("trlm", "qwen-rl", "tina", "tiny-r1", "tunix")
 TRAINING = ("00_start_here", "02_sft_stage1", "03_sft_stage2", "04_dpo", "06_grpo")
 
 
@@ -64,10 +66,68 @@ def test_deep_dives(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("recipe", FULL)
-def test_recipes_at_full_scale_build_and_take_a_step(recipe, tmp_path):
+def test_full_scale_trlm_builds_and_takes_one_step_a_stage(tmp_path):
+    done = command(tmp_path, "verify", "trlm")
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "trlm-full-verified"
+    for stage in ("02_sft_stage1", "03_sft_stage2", "04_dpo"):
+        assert read_json(folder / stage / "metrics.json")["steps"] == 1
+    text = (folder / "verified.md").read_text()
+    assert "The full run was **not** made" in text
+    assert "LOSS_TYPE apo_zero" in text and "NEFTUNE 0.02" in text
+    asked = folder / "07_evaluation" / "data"
+    for name in ("ladder", "published"):  # all seven benchmarks, from files
+        assert {row["band"] for row in read_rows(asked / f"{name}.jsonl")} == set(
+            suites.load("trlm").tasks
+        )
+    raw = read_rows(asked / "raw_04_dpo.jsonl")
+    assert all(row["prompt"] and "reply" in row for row in raw)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kept"),
+    [
+        ("qwen-rl", "TEMPERATURE 0.9"),
+        ("tiny-r1", "GAMMA 0.99"),
+        ("tunix", "KL_BETA 0.08"),
+    ],
+)
+def test_full_scale_of_the_other_systems_builds_and_takes_one_step_a_stage(recipe, kept, tmp_path):
     done = command(tmp_path, "verify", recipe)
     assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / f"{recipe}-full-verified"
+    stages = [read_json(path) for path in folder.glob("*/metrics.json")]
+    trained = [metrics["steps"] for metrics in stages if metrics.get("trainable_parameters")]
+    assert len(trained) >= 4 and set(trained) == {1}
+    assert kept in (folder / "verified.md").read_text()
+
+
+def test_full_scale_of_tina_builds_with_all_its_data_and_an_arm_of_each_kind(tmp_path):
+    """Its arms differ in numbers only; all sixteen would take minutes."""
+    recipe = yaml.safe_load((recipe_file.RECIPES / "tina.yaml").read_text())
+    full = recipe["scales"]["full"]
+    arms = ("rank_64", "open_rs2", "loss_dr", "thoughts")
+    full["stages"] = [
+        stage
+        for stage in full["stages"]
+        if stage["stage"] in arms or stage.get("notebook") != "06_grpo"
+    ]
+    full["groups"] = {"arms": {name: name for name in ("open_rs2/step_50", *arms)}}
+    recipe["result"] = "rank_64"
+    del recipe["scales"]["nano"], recipe["deviations"]["nano"]
+    path = tmp_path / "tina.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    done = command(tmp_path, "verify", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "tina-full-verified"
+    collected = [read_json(p)["built"] for p in folder.glob("*data*/metrics.json")]
+    assert len(collected) == 6 and all(built["grpo_prompts"] for built in collected)
+    assert {read_json(folder / name / "metrics.json")["steps"] for name in arms} == {1}
+    assert "LORA_ALPHA 256.0" in (folder / "verified.md").read_text()
+    # a checkpoint is evaluated beside the models, on all six benchmarks
+    asked = folder / "07_evaluation" / "data"
+    records = read_rows(asked / "records_open_rs2" / "step_1.jsonl")
+    assert {record["band"] for record in records} == set(suites.load("tina").tasks)
 
 
 def test_a_tensor_left_on_the_cpu_fails_the_stage(smoke, tmp_path):

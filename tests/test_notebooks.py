@@ -10,7 +10,7 @@ import pytest
 
 from tools import publish
 from trlm_utils.files import PROJECT_ROOT
-from trlm_utils.runner import recipes
+from trlm_utils.runner import parameters
 
 PATHS = sorted(publish.NOTEBOOKS.glob("*.ipynb"))
 EXPECTED = [
@@ -62,7 +62,7 @@ def test_no_cell_failed(path):
 
 @each
 def test_parameters_are_typed_literals_and_the_first_code(path):
-    assert recipes.read_parameters(path)["STAGE"].default == path.stem
+    assert parameters.read_parameters(path)["STAGE"].default == path.stem
     first = next(c for c in read(path).cells if c.cell_type == "code")
     assert first.metadata["tags"] == ["parameters"]
     # papermill cannot read a help text that holds an equals sign
@@ -74,7 +74,7 @@ def test_parameters_are_typed_literals_and_the_first_code(path):
 def test_papermill_reads_every_parameter(path):
     import papermill
 
-    assert set(papermill.inspect_notebook(str(path))) == set(recipes.read_parameters(path))
+    assert set(papermill.inspect_notebook(str(path))) == set(parameters.read_parameters(path))
 
 
 @each

@@ -7,7 +7,7 @@ import pytest
 
 from trlm_utils.files import write_json, write_text
 from trlm_utils.runner import command, digest, kernel, pipeline, recipes
-from trlm_utils.runner.recipes import RecipeError
+from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.stage import outputs_digest
 
 

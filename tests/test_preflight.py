@@ -154,9 +154,28 @@ def test_probe_counts_groups_without_spread(model, tokenizer, monkeypatch):
     assert probe.hacks == ()
 
 
-def test_report_refuses_and_says_how_to_override():
-    checks = [Check("a", "fine", True), Check("b", "broken", False, "mend it")]
-    with pytest.raises(PreflightError, match="b: broken .mend it.*IGNORE_PREFLIGHT"):
+def test_report_refuses_what_is_not_allowed_and_says_how_to_allow_it():
+    checks = [Check("a", "fine", True), Check("b", "broken", False, "repair it")]
+    with pytest.raises(PreflightError, match=r'b: broken .repair it.*ALLOW_FAILED: .*"b": "why"'):
         preflight.report(checks)
-    table = preflight.report(checks, override=True)
-    assert list(table["verdict"]) == ["ok", "FAILED, overridden"]
+    with pytest.raises(PreflightError):
+        preflight.report(checks, {"a": "another check"})
+    table = preflight.report(checks, {"b": "it is known"})
+    assert list(table["verdict"]) == ["ok", "failed, allowed: it is known"]
+    assert preflight.outcome(checks) == {"a": True, "b": False}
+
+
+def test_every_check_that_a_stage_makes_is_known_by_name(model, tokenizer):
+    probe = preflight.Probe(0.5, 0.1, 0.1, 5.0, table=None)
+    config = type("C", (), {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1})
+    config.num_generations, config.max_steps, config.max_length = 2, 1, 64
+    row = {
+        "prompt": [{"role": "user", "content": "q"}],
+        "chosen": [{"role": "assistant", "content": "a"}],
+        "rejected": [{"role": "assistant", "content": "b"}],
+    }
+    made = [
+        *preflight.check_grpo(config, 4, probe, CPU),
+        *preflight.check_dpo(config, [row], tokenizer, CPU),
+    ]
+    assert {check.name for check in made} <= set(preflight.CHECKS)

@@ -5,8 +5,9 @@ import json
 import pytest
 import yaml
 
-from trlm_utils.runner import recipes
-from trlm_utils.runner.recipes import RecipeError
+from trlm_utils.runner import parameters, recipe_file, recipes
+from trlm_utils.runner.parameters import RecipeError
+from trlm_utils.training import configuration
 
 
 def write(tmp_path, *stages, **more):
@@ -20,7 +21,7 @@ BASE = {"stage": "00_start_here"}
 DATA = {"stage": "01_data_curation"}
 
 
-@pytest.mark.parametrize("name", [n for n in recipes.list_recipes() if n != "gsm8k"])
+@pytest.mark.parametrize("name", [n for n in recipe_file.list_recipes() if n != "gsm8k"])
 def test_shipped_recipes_are_valid(name):
     plan = recipes.load_plan(name)
     assert plan.stages and plan.about
@@ -108,10 +109,10 @@ def test_a_whole_number_is_fine_for_a_float():
         ([{"stage": "09_nope"}], "no notebook '09_nope'"),
         ([BASE, BASE], "occurs twice"),
         ([{"stage": "a/b"}], "bad name"),
-        ([{**BASE, "params": {}}], "unknown keys"),
+        ([{**BASE, "params": {}}], "unknown key 'params'; did you mean parameters"),
         ([{"stage": "04_dpo"}], "DATA_FROM is '', which is no earlier stage"),
         ([BASE, {**DATA, "model_from": "00"}], "MODEL_FROM is '00'"),
-        ([], "no stages"),
+        ([], r"stages is \[\]: needs at least 1"),
     ],
 )
 def test_bad_recipes_get_one_line(tmp_path, stages, message):
@@ -123,14 +124,20 @@ def test_bad_recipes_get_one_line(tmp_path, stages, message):
     ("content", "message"),
     [
         ({"continues": "nanno"}, "no recipe 'nanno'; did you mean nano"),
-        ({"continues": 3}, "no recipe '3'"),
-        ({"continues": "trlm", "scales": {"full": 1}}, "scale full: no stages"),
-        ({"scales": ["nano"]}, "has no scale 'full', only"),
-        ({"scales": {"full": {"stages": ["00_start_here"]}}}, "stages is no list"),
-        ({"scales": {"full": {"stages": {"stage": "x"}}}}, "stages is no list"),
+        ({"continues": 3}, "continues is 3: should be a text"),
+        ({"continues": "trlm", "scales": {"full": 1}}, "scales, full is 1: should be a table"),
+        ({"scales": ["nano"]}, "scales is .*: should be a table"),
+        ({"scales": {"full": {"stages": ["00_start_here"]}}}, "stages, 0 is .*: should be a table"),
+        ({"scales": {"full": {"stages": {"stage": "x"}}}}, "stages is .*: should be a list"),
         ({"scales": {"full": {"stages": [BASE]}}, "continues": "nano"}, "nano has no scale 'full'"),
-        ({"scales": {"full": {"stages": [BASE]}}, "groups": ["a"]}, "groups is no table"),
-        ({"scales": {"full": {"stages": [BASE]}}, "groups": {"a": {"b": "c"}}}, "no table of arms"),
+        (
+            {"scales": {"full": {"stages": [BASE]}}, "groups": ["a"]},
+            "groups is .*: should be a table",
+        ),
+        (
+            {"scales": {"full": {"stages": [BASE]}}, "groups": {"a": {"b": "c"}}},
+            "groups, a is .*: needs at least 2",
+        ),
     ],
 )
 def test_recipes_of_another_shape_get_one_line(tmp_path, content, message):
@@ -181,7 +188,7 @@ def test_parameters_cell_of_another_form_is_refused(tmp_path, monkeypatch):
     cell = {"cell_type": "code", "source": "STAGE: str = 'x'\nN: int = len('abc')\n"}
     (tmp_path / "nb.ipynb").write_text(json.dumps({"cells": [cell]}))
     with pytest.raises(RecipeError, match="line 2: not of the form"):
-        recipes.read_parameters(tmp_path / "nb.ipynb")
+        parameters.read_parameters(tmp_path / "nb.ipynb")
 
 
 KEEPS = {"stage": "06_grpo", "parameters": {"KEEP_CHECKPOINTS": True, "SAVE_STEPS": 10}}
@@ -213,7 +220,7 @@ def test_training_from_a_kept_checkpoint_is_refused(tmp_path):
     [
         ({"SUITES": ["nono"]}, "no suite 'nono'"),
         ({"TASKS": ["gsm8k"]}, "no benchmark 'gsm8k'"),
-        ({"SUITES": ["tina"], "SUITE_DIR": "/no/such/place"}, "SUITE_DIR .* is no folder"),
+        ({"SUITES": ["tina"], "SUITE_DIR": "/no/such/place"}, "SUITE_DIR .* is not a folder"),
         ({"SUITE_QUESTIONS": -3}, "SUITE_QUESTIONS is -3: must not be negative"),
         ({"SUITES": ["tina"]}, "tina needs its files, and SUITE_DIR is not set: add --set"),
     ],
@@ -229,3 +236,96 @@ def test_full_scales_ask_the_suites_of_their_originals():
         values = recipes.load_plan(name, "full").stages[-1].parameters
         assert values["SUITES"] == [name]
         assert sum("/step_" in model for model in values["EVALUATE"]) == checkpoints
+
+
+def test_losses_and_schedules_are_those_of_the_libraries():
+    """The tables are ours so that recipes are checked in milliseconds; here they meet TRL."""
+    import re
+
+    from transformers import SchedulerType
+    from trl import DPOConfig, GRPOConfig, SFTConfig
+
+    for name, config in (("sft", SFTConfig), ("dpo", DPOConfig), ("grpo", GRPOConfig)):
+        told = config.__dataclass_fields__["loss_type"].metadata["help"]
+        first = told.split("If multiple")[0] if name == "dpo" else told.split(". ")[1]
+        assert set(re.findall(r"'(\w+)'", first)) == set(configuration.LOSSES[name])
+    assert list(configuration.SCHEDULERS) == [kind.value for kind in SchedulerType]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("02_sft_stage1.LOSS_TYPE=sigmoid", "LOSS_TYPE 'sigmoid' is none of sft's: nll, dft"),
+        ("03_sft_stage2.LOSS_TYPE=nl", "LOSS_TYPE 'nl' is none of sft's"),
+        ("04_dpo.LOSS_TYPE=nll", "LOSS_TYPE 'nll' is none of dpo's: sigmoid"),
+        ("06_grpo.LOSS_TYPE=ppo", "LOSS_TYPE 'ppo' is none of grpo's: grpo, dr_grpo"),
+        ("06_grpo.LOSS_TYPE=luspo", "LOSS_TYPE luspo needs IMPORTANCE sequence"),
+        ("06_grpo.SCALE_REWARDS=std", "SCALE_REWARDS is 'std': is one of group, batch, none"),
+        ("06_grpo.LR_SCHEDULER=cos", "LR_SCHEDULER is 'cos': is one of linear"),
+        ("06_grpo.IMPORTANCE=tokens", "IMPORTANCE is 'tokens': is one of token, sequence"),
+        ("02_sft_stage1.OPTIMIZER=adam", "OPTIMIZER is 'adam': is one of muon, adamw"),
+        ("02_sft_stage1.LORA_RANK=4", "LORA_RANK needs OPTIMIZER adamw"),
+        ("04_dpo.PAIRS=mine", "PAIRS is 'mine': is one of on_policy, dataset"),
+        ("00_start_here.BASE_MODEL=./no/model", "BASE_MODEL ./no/model does not exist"),
+        ("00_start_here.BASE_MODEL=/no/m.gguf", "BASE_MODEL /no/m.gguf does not exist"),
+        ("00_start_here.BASE_MODEL=tests", "BASE_MODEL tests has no config.json"),
+        ("00_start_here.BASE_MODEL=me/model", "is no folder here, and this recipe works offline"),
+        ("00_start_here.HIDDEN_SIZE=60", "HIDDEN_SIZE is 60, no multiple of 8"),
+        ("00_start_here.VOCAB_SIZE=300", "VOCAB_SIZE is 300; bytes, numbers"),
+        ("00_start_here.MAX_LENGTH=1024", "MAX_LENGTH 1024 is more than MAX_POSITIONS 512"),
+        (
+            "07_evaluation.MAX_NEW_TOKENS=600",
+            "MAX_NEW_TOKENS 600 does not fit into the model's 512",
+        ),
+        ("01_data_curation.DATA_DIR=/no/place", "DATA_DIR .* is not a folder"),
+        ("01_data_curation.HUB_MIRROR=no_place", "HUB_MIRROR no_place is not a folder"),
+        ("01_data_curation.SOURCE=gsm8k", "DATA_DIR is not set: add --set 01_data"),
+        ("01_data_curation.SOURCE=mixture", "MIXTURE describes none"),
+        ("01_data_curation.CONTRACT=poem", "CONTRACT is 'poem': is one of think"),
+        ("06_grpo.ALLOW_FAILED={cliped: x}", "ALLOW_FAILED: no check 'cliped'"),
+        (
+            "06_grpo.ALLOW_FAILED={completions clipped: ''}",
+            "say why 'completions clipped' may fail",
+        ),
+        ("06_grpo.ALLOW_FAILED={completions clipped: true}", "say why 'completions clipped'"),
+        ("06_grpo.ALLOW_FAILED=true", "ALLOW_FAILED is True, not dict"),
+        ("06_grpo.REWARD_WEIGHTS={mine.py:f: 1.0}", "there is no file mine.py"),
+        ("06_grpo.REWARD_WEIGHTS={accuracy: .inf}", "weight of accuracy is inf"),
+        ("06_grpo.REWARD_WEIGHTS={learned: 1.0}", "learned needs REWARD_MODEL_FROM"),
+        ("06_grpo.TEMPERATURE=0", "TEMPERATURE is 0.0: must be above 0"),
+        ("06_grpo.LEARNING_RATE=-1.0", "must be above 0"),
+        ("07_evaluation.SUITES=[nope]", "nope"),
+    ],
+)
+def test_what_would_fail_after_minutes_is_refused_at_once(override, said):
+    with pytest.raises(RecipeError, match=said) as caught:
+        recipes.load_plan("nano", overrides=[override])
+    assert "\n" not in str(caught.value) and override.split(".")[0] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"name": "../../x"}, "name is '../../x': a bad name"),
+        ({"name": "/tmp/x"}, "name is '/tmp/x': a bad name"),
+        ({"name": ""}, "name is '': a bad name"),
+        ({"name": ".hidden"}, "a bad name"),
+        ({"name": "seed-1"}, "name is 'seed-1': a bad name"),
+        ({"continues": "../nano"}, "continues is '../nano': a bad name"),
+        ({"cost": {"dollars_per_hour": -1.0}}, "dollars_per_hour is -1.0: must not be negative"),
+        ({"cost": {"dollars": 1.0}}, "cost: unknown key 'dollars'; did you mean dollars_per_hour"),
+        ({"abuot": "x"}, "unknown key 'abuot'; did you mean about"),
+        ({"deviations": {"nanno": ["x"]}}, "deviations of 'nanno'; did you mean nano"),
+        ({"result": "04_dpo"}, "result names '04_dpo'"),
+    ],
+)
+def test_a_recipe_that_leaves_its_place_or_shape_is_refused(tmp_path, more, said):
+    with pytest.raises(RecipeError, match=said) as caught:
+        recipes.load_plan(write(tmp_path, BASE, DATA, **more))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stage", ["..", "seed-2", "a/b", ""])
+def test_a_stage_cannot_leave_the_run(tmp_path, stage):
+    with pytest.raises(RecipeError, match="a bad name"):
+        recipes.load_plan(write(tmp_path, {**BASE, "stage": stage, "notebook": "00_start_here"}))

@@ -14,11 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 
-from trlm_utils.evaluation import suites
-from trlm_utils.files import PROJECT_ROOT, read_json, read_rows, write_rows
-from trlm_utils.runner import recipes
+from trlm_utils.files import PROJECT_ROOT, read_json, write_rows
 
 pytestmark = pytest.mark.sequence
 STAGES = [p.stem for p in sorted((PROJECT_ROOT / "notebooks").glob("0*.ipynb"))]
@@ -260,7 +257,8 @@ scales:
         notebook: 06_grpo
         model_from: 04_dpo
         parameters: {PROMPTS_PER_STEP: 4, GROUP_SIZE: 4, MICRO_BATCH: 16, MAX_STEPS: 2,
-          MAX_NEW_TOKENS: 32, PROBE_PROMPTS: 4, IGNORE_PREFLIGHT: true, LORA_RANK: 2,
+          MAX_NEW_TOKENS: 32, PROBE_PROMPTS: 4, LORA_RANK: 2,
+          ALLOW_FAILED: &raw {completions clipped: raw, groups with zero spread: raw},
           ITERATIONS: 2, IMPORTANCE: sequence, LEARNING_RATE: 1.0e-4}
       - stage: 11_reward_models
         parameters: {PAIRS_KEPT: 40, PROCESS_ROWS: 64, EPOCHS: 1.0}
@@ -268,13 +266,14 @@ scales:
         notebook: 06_grpo
         model_from: 03_sft_stage2
         parameters: {PROMPTS_PER_STEP: 4, GROUP_SIZE: 4, MICRO_BATCH: 16, MAX_STEPS: 1,
-          MAX_NEW_TOKENS: 32, PROBE_PROMPTS: 4, IGNORE_PREFLIGHT: true, REWARDS_FROM: "",
+          MAX_NEW_TOKENS: 32, PROBE_PROMPTS: 4, REWARDS_FROM: "",
+          ALLOW_FAILED: {<<: *raw, paid more than honest work: a judge},
           REWARD_WEIGHTS: {learned: 1.0, accuracy: 0.0, reference_gain: 0.1},
           REWARD_MODEL_FROM: 11_reward_models, LOOK_TEMPERATURE: 1.0}
       - stage: 12_algorithms
         model_from: 03_sft_stage2
-        parameters: &tiny {PROMPTS_PER_STEP: 2, GROUP_SIZE: 4, MAX_STEPS: 2, MAX_NEW_TOKENS: 32,
-          CRITIC_STEPS: 1}
+        parameters: &tiny {PROMPTS_PER_STEP: 2, GROUP_SIZE: 4, MICRO_BATCH: 8, MAX_STEPS: 2,
+          MAX_NEW_TOKENS: 32, CRITIC_STEPS: 1}
       - stage: by_step
         notebook: 12_algorithms
         model_from: 03_sft_stage2
@@ -370,70 +369,6 @@ def test_gsm8k_recipe_on_the_real_files(real_data, tmp_path):
     report, printed = run_gsm8k(tmp_path / "runs", real_data / "gsm8k")
     metrics = {s["stage"]: s["metrics"] for s in report["stages"]}["01_data_curation"]
     assert (metrics["eval_left_out"], metrics["eval_remaining"]) == (731, 588)
-
-
-def test_full_scale_trlm_builds_and_takes_one_step_a_stage(tmp_path):
-    done = command(tmp_path, "verify", "trlm")
-    assert done.returncode == 0, done.stdout + done.stderr
-    folder = tmp_path / "trlm-full-verified"
-    for stage in ("02_sft_stage1", "03_sft_stage2", "04_dpo"):
-        assert read_json(folder / stage / "metrics.json")["steps"] == 1
-    text = (folder / "verified.md").read_text()
-    assert "The full run was **not** made" in text
-    assert "LOSS_TYPE apo_zero" in text and "NEFTUNE 0.02" in text
-    asked = folder / "07_evaluation" / "data"
-    for name in ("ladder", "published"):  # all seven benchmarks, from files
-        assert {row["band"] for row in read_rows(asked / f"{name}.jsonl")} == set(
-            suites.load("trlm").tasks
-        )
-    raw = read_rows(asked / "raw_04_dpo.jsonl")
-    assert all(row["prompt"] and "reply" in row for row in raw)
-
-
-@pytest.mark.parametrize(
-    ("recipe", "kept"),
-    [
-        ("qwen-rl", "TEMPERATURE 0.9"),
-        ("tiny-r1", "GAMMA 0.99"),
-        ("tunix", "KL_BETA 0.08"),
-    ],
-)
-def test_full_scale_of_the_other_systems_builds_and_takes_one_step_a_stage(recipe, kept, tmp_path):
-    done = command(tmp_path, "verify", recipe)
-    assert done.returncode == 0, done.stdout + done.stderr
-    folder = tmp_path / f"{recipe}-full-verified"
-    stages = [read_json(path) for path in folder.glob("*/metrics.json")]
-    trained = [metrics["steps"] for metrics in stages if metrics.get("trainable_parameters")]
-    assert len(trained) >= 4 and set(trained) == {1}
-    assert kept in (folder / "verified.md").read_text()
-
-
-def test_full_scale_of_tina_builds_with_all_its_data_and_an_arm_of_each_kind(tmp_path):
-    """Its arms differ in numbers only; all sixteen would take minutes."""
-    recipe = yaml.safe_load((recipes.RECIPES / "tina.yaml").read_text())
-    full = recipe["scales"]["full"]
-    arms = ("rank_64", "open_rs2", "loss_dr", "thoughts")
-    full["stages"] = [
-        stage
-        for stage in full["stages"]
-        if stage["stage"] in arms or stage.get("notebook") != "06_grpo"
-    ]
-    full["groups"] = {"arms": {name: name for name in ("open_rs2/step_50", *arms)}}
-    recipe["result"] = "rank_64"
-    del recipe["scales"]["nano"], recipe["deviations"]["nano"]
-    path = tmp_path / "tina.yaml"
-    path.write_text(yaml.safe_dump(recipe))
-    done = command(tmp_path, "verify", str(path))
-    assert done.returncode == 0, done.stdout + done.stderr
-    folder = tmp_path / "tina-full-verified"
-    collected = [read_json(p)["built"] for p in folder.glob("*data*/metrics.json")]
-    assert len(collected) == 6 and all(built["grpo_prompts"] for built in collected)
-    assert {read_json(folder / name / "metrics.json")["steps"] for name in arms} == {1}
-    assert "LORA_ALPHA 256.0" in (folder / "verified.md").read_text()
-    # a checkpoint is evaluated beside the models, on all six benchmarks
-    asked = folder / "07_evaluation" / "data"
-    records = read_rows(asked / "records_open_rs2" / "step_1.jsonl")
-    assert {record["band"] for record in records} == set(suites.load("tina").tasks)
 
 
 def test_the_module_runs_without_any_import_side_effect():

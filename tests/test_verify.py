@@ -1,11 +1,15 @@
 """Verification: what it replaces is what its report says (the stages run in test_sequence)."""
 
+import dataclasses
 import json
 
 import pytest
 
 from trlm_utils.files import write_json
 from trlm_utils.runner import pipeline, recipes, verify
+from trlm_utils.runner.kernel import RunFailed
+
+FILES = {"tiny-r1": [f"01_data_curation.DATA_DIR={json.dumps(str(verify.FILES))}"]}
 
 
 @pytest.fixture
@@ -15,7 +19,8 @@ def report_of(tmp_path, monkeypatch):
     def run_plan(plan, folder):
         assert not plan.needs_hub
         for stage in plan.stages:
-            write_json(folder / stage.stage / "metrics.json", {"steps": 1})
+            found = {"steps": 1, "preflight": {"effective batch": True}}
+            write_json(folder / stage.stage / "metrics.json", found)
 
     def report(recipe):
         assert verify.run(recipe, "full") == 0
@@ -40,3 +45,31 @@ def test_few_models_are_asked_and_of_one_step_one_checkpoint_is_kept():
     plan = recipes.load_plan("tina", "full")
     (text,) = [t for t in verify.substitutions(plan) if ".EVALUATE=" in t]
     assert json.loads(text.partition("=")[2]) == ["00_start_here", "open_rs2/step_1", "length_8960"]
+
+
+@pytest.mark.parametrize(
+    ("checks", "said"),
+    [
+        ({"prompt is a prefix": False}, "06_grpo: its pre-flight failed prompt is a prefix"),
+        ({}, "06_grpo: its pre-flight ran no check"),
+    ],
+)
+def test_a_check_that_may_not_fail_stops_the_verification(tmp_path, checks, said):
+    plan = recipes.load_plan("tunix", "full")
+    stages = [stage for stage in plan.stages if stage.notebook.stem == "06_grpo"][:1]
+    grpo = dataclasses.replace(stages[0], stage="06_grpo")
+    write_json(tmp_path / "06_grpo" / "metrics.json", {"steps": 1, "preflight": checks})
+    with pytest.raises(RunFailed, match=said):
+        verify.check_preflights(dataclasses.replace(plan, stages=(grpo,)), tmp_path)
+
+
+@pytest.mark.parametrize("recipe", ["trlm", "qwen-rl", "tina", "tiny-r1", "tunix"])
+def test_groups_keep_their_size_and_nothing_skips_the_preflight(recipe):
+    plan = recipes.load_plan(recipe, "full", overrides=FILES.get(recipe, []))
+    changed = verify.substitutions(plan)
+    assert not [text for text in changed if ".GROUP_SIZE=" in text]
+    small = recipes.load_plan(recipe, "full", overrides=[*FILES.get(recipe, []), *changed])
+    for before, after in zip(plan.stages, small.stages, strict=True):
+        given = before.parameters.get("ALLOW_FAILED", {})
+        added = set(after.parameters.get("ALLOW_FAILED", {})) - set(given)
+        assert added <= set(verify.OF_RANDOM_WEIGHTS)

@@ -13,6 +13,7 @@ from trlm_utils.tokenization import prepare_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+HEADS = 4  # attention heads of a model made from random weights
 ADAPTER = "adapter_config.json"  # what a folder of adapters holds instead of config.json
 
 
@@ -25,7 +26,7 @@ def build_model(
     *,
     hidden_size: int = 64,
     layers: int = 2,
-    heads: int = 4,
+    heads: int = HEADS,
     max_positions: int = 512,
     seed: int = 0,
 ) -> PreTrainedModel:

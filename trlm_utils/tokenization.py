@@ -35,8 +35,12 @@ FAMILIES = {
 }
 
 
+NUMBERS = 100  # 0 to 99 are one token each
+SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS) + len(THINK_TOKENS) + NUMBERS + 1  # and a word
+
+
 def build_tokenizer(
-    texts: Iterable[str], vocab_size: int = 512, number_tokens: int = 100
+    texts: Iterable[str], vocab_size: int = 512, number_tokens: int = NUMBERS
 ) -> PreTrainedTokenizerBase:
     """Make a byte-level BPE whose whole-word tokens are the most frequent words.
 

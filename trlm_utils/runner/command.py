@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from trlm_utils.doctor import examine
 from trlm_utils.evaluation import arms
 from trlm_utils.files import CourseError, read_json, shown
-from trlm_utils.runner import recipes, report
+from trlm_utils.runner import parameters, recipe_file, recipes, report
 from trlm_utils.runner.kernel import RunFailed
+from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.runner.pipeline import locked, run_folder, run_plan
-from trlm_utils.runner.recipes import Plan, RecipeError
+from trlm_utils.runner.recipes import Plan
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -89,7 +90,7 @@ def parse_seeds(text: str) -> list[int]:
 
 def _dispatch(options: argparse.Namespace) -> int:
     if options.command == "list":
-        for name, about in recipes.list_recipes().items():
+        for name, about in recipe_file.list_recipes().items():
             print(f"{name:<10} {about}")
         return 0
     if options.command == "doctor":
@@ -105,8 +106,8 @@ def _dispatch(options: argparse.Namespace) -> int:
         from trlm_utils.runner import verify
 
         return verify.run(options.recipe, options.scale, options.set)
-    path = recipes.find_recipe(options.recipe)
-    name = recipes.run_name(path)
+    path = recipe_file.find_recipe(options.recipe)
+    name = recipe_file.run_name(path)
     for seed in parse_seeds(options.seed):
         folder = run_folder(name, options.scale, seed)
         plan = recipes.load_plan(options.recipe, options.scale, seed, options.set, str(folder))
@@ -148,5 +149,5 @@ def show(plan: Plan) -> None:
         reads = ", ".join(stage.reads) or "nothing"
         print(f"\n{stage.stage}  (notebook {stage.notebook.stem}, reads {reads})")
         for name, value in stage.parameters.items():
-            if name not in recipes.WIRING:
+            if name not in parameters.WIRING:
                 print(f"    {name} = {value!r}")

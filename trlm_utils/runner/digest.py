@@ -9,7 +9,7 @@ from typing import Any
 
 from trlm_utils.files import CourseError, read_json
 from trlm_utils.rewards import own
-from trlm_utils.runner import recipes
+from trlm_utils.runner import parameters
 from trlm_utils.runner.recipes import StagePlan
 from trlm_utils.stage import outputs_digest
 
@@ -21,7 +21,7 @@ def inputs_digest(plan: StagePlan, run: Path) -> str:
     digest = hashlib.sha256()
     given = {k: v for k, v in plan.parameters.items() if k != "RUN_DIR"}
     digest.update(json.dumps(given, sort_keys=True).encode())
-    digest.update("\0".join(recipes.code_cells(plan.notebook)).encode())
+    digest.update("\0".join(parameters.code_cells(plan.notebook)).encode())
     for path in sorted(PACKAGE.rglob("*.py")) + sorted(
         (PACKAGE / "evaluation/tasks").glob("*.yaml")
     ):

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from trlm_utils import architectures
 from trlm_utils.evaluation import suites
-from trlm_utils.runner.recipes import Plan, RecipeError, StagePlan
+from trlm_utils.runner.parameters import RecipeError
+from trlm_utils.runner.recipes import Plan, StagePlan
 
 
 @dataclass(frozen=True)

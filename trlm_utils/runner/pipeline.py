@@ -16,7 +16,8 @@ from trlm_utils.doctor import MIN_FREE_MB, free_disk_mb
 from trlm_utils.files import read_json, runs_root, shown, write_json
 from trlm_utils.runner.digest import inputs_digest, is_finished, read_manifest
 from trlm_utils.runner.kernel import RunFailed, execute
-from trlm_utils.runner.recipes import Plan, RecipeError, StagePlan
+from trlm_utils.runner.parameters import RecipeError
+from trlm_utils.runner.recipes import Plan, StagePlan
 
 
 def run_folder(recipe: str, scale: str, seed: int) -> Path:

@@ -3,9 +3,10 @@
 Every stage is run by the same runner and notebooks, with the recipe's own settings,
 except that two layers of the real architecture, with random weights and the chat template
 of its family, stand in for the real model, a folder of rows in the real data sets' schema
-stands in for the Hub, and each stage trains one step. So what is verified is that every
-configuration builds and every stage accepts the data's form. What is not verified is any
-result, speed or memory of the full run.
+stands in for the Hub, and each stage trains one step. Things are made smaller and nothing
+else: groups keep their size, and every stage runs its own pre-flight. So what is verified is
+that every configuration builds, that every stage accepts the data's form, and which checks
+pass. What is not verified is any result, speed or memory of the full run.
 
     python -m trlm_utils verify trlm
 """
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from trlm_utils.files import PROJECT_ROOT, read_json, shown, write_text
-from trlm_utils.runner import pipeline, recipes
+from trlm_utils.runner import parameters, pipeline, recipe_file, recipes
+from trlm_utils.runner.kernel import RunFailed
 
 MIRROR = PROJECT_ROOT / "tests" / "fixtures" / "hub"
 FILES = PROJECT_ROOT / "tests" / "fixtures" / "files"  # GSM8K and MATH as folders
@@ -44,10 +46,12 @@ STAND_INS: dict[str, Any] = {
     "MAX_NEW_TOKENS": 8,
     "LOOK_EVERY": 1,
     "PROMPTS_PER_STEP": 2,
-    "GROUP_SIZE": 2,
-    "MICRO_BATCH": 4,
     "PROBE_PROMPTS": 2,
-    "IGNORE_PREFLIGHT": True,
+}
+# Checks of the pre-flight that ask how good a model is, which random weights cannot answer.
+OF_RANDOM_WEIGHTS = {
+    "groups with zero spread": "the stand-in has random weights and is never right",
+    "completions clipped": "the stand-in has random weights and 8 tokens",
 }
 
 
@@ -58,9 +62,21 @@ def substitutions(plan: recipes.Plan) -> list[str]:
         for name, value in STAND_INS.items():
             if name in stage.parameters and stage.parameters[name] != value:
                 texts.append(f"{stage.stage}.{name}={json.dumps(value)}")
+        if "MICRO_BATCH" in stage.parameters:
+            texts.append(f"{stage.stage}.MICRO_BATCH={_micro_batch(stage.parameters)}")
+        if "PROBE_PROMPTS" in stage.parameters and "ALLOW_FAILED" in stage.parameters:
+            allowed = OF_RANDOM_WEIGHTS | stage.parameters["ALLOW_FAILED"]
+            texts.append(f"{stage.stage}.ALLOW_FAILED={json.dumps(allowed)}")
         if "EVALUATE" in stage.parameters:
             texts.append(f"{stage.stage}.EVALUATE={json.dumps(_few(stage.parameters['EVALUATE']))}")
     return texts
+
+
+def _micro_batch(values: dict[str, Any]) -> int:
+    """The recipe's, or one group where a step has become smaller than that."""
+    total = STAND_INS["PROMPTS_PER_STEP"] * values["GROUP_SIZE"]
+    given = values["MICRO_BATCH"]
+    return given if given <= total and total % given == 0 else values["GROUP_SIZE"]
 
 
 def _few(models: Sequence[str]) -> list[str]:
@@ -76,10 +92,10 @@ def run(recipe: str, scale: str, overrides: Sequence[str] = ()) -> int:
         RecipeError: when the recipe itself is wrong.
         RunFailed: when a stage does not build or does not take its one step.
     """
-    name = recipes.find_recipe(recipe).stem
+    name = recipe_file.find_recipe(recipe).stem
     folder = pipeline.run_folder(name, f"{scale}-verified", 0)
     files = []  # a recipe that asks for a folder is refused without one
-    if "{DATA_DIR}" in recipes.find_recipe(recipe).read_text(encoding="utf-8"):
+    if "{DATA_DIR}" in recipe_file.find_recipe(recipe).read_text(encoding="utf-8"):
         files = [f"01_data_curation.DATA_DIR={json.dumps(str(FILES))}"]
     full = recipes.load_plan(recipe, scale, 0, [*overrides, *files], str(folder))
     changed = [*files, *substitutions(full)]
@@ -87,9 +103,44 @@ def run(recipe: str, scale: str, overrides: Sequence[str] = ()) -> int:
     offline = dataclasses.replace(small, needs_hub=False, groups={})  # no result to compare
     with pipeline.locked(folder):
         pipeline.run_plan(offline, folder)
+        check_preflights(offline, folder)
     write_text(folder / "verified.md", as_markdown(full, changed, folder))
     print(f"report: {shown(folder / 'verified.md')}")
     return 0
+
+
+def check_preflights(plan: recipes.Plan, folder: Path) -> None:
+    """Every stage that trains with a pre-flight must have run it, and passed what it may not fail.
+
+    Raises:
+        RunFailed: names the stage.
+    """
+    for stage in plan.stages:
+        allowed = stage.parameters.get("ALLOW_FAILED")
+        metrics = read_json(folder / stage.stage / "metrics.json")
+        if allowed is None or not metrics.get("steps"):
+            continue
+        checks = metrics.get("preflight") or {}
+        failed = [name for name, ok in checks.items() if not ok and name not in allowed]
+        if failed or not checks:
+            what = f"failed {failed[0]}" if failed else "ran no check"
+            raise RunFailed(f"stage {stage.stage}: its pre-flight {what}")
+
+
+def preflight_lines(full: recipes.Plan, folder: Path) -> list[str]:
+    """What the pre-flight of each stage found, in Markdown."""
+    lines = ["", "Pre-flight:", ""]
+    for stage in full.stages:
+        checks = read_json(folder / stage.stage / "metrics.json").get("preflight") or {}
+        passed = [name for name, ok in checks.items() if ok]
+        if checks:
+            lines.append(f"- {stage.stage}: passed {', '.join(passed)}")
+        own = stage.parameters.get("ALLOW_FAILED") or {}
+        for name in (name for name, ok in checks.items() if not ok):
+            who = "the recipe" if name in own else "the verification"
+            why = own.get(name) or OF_RANDOM_WEIGHTS[name]
+            lines.append(f"  - failed {name}, which {who} allows: {why}")
+    return lines
 
 
 def as_markdown(full: recipes.Plan, changed: Sequence[str], folder: Path) -> str:
@@ -111,12 +162,13 @@ def as_markdown(full: recipes.Plan, changed: Sequence[str], folder: Path) -> str
             f"{name} {value}"
             for name, value in stage.parameters.items()
             if isinstance(value, int | float | str)
-            and name not in recipes.WIRING
+            and name not in parameters.WIRING
             and not name.endswith("_FROM")
             and f"{stage.stage}.{name}" not in replaced
             and value not in ("", -1, False)
         )
         lines.append(f"| {stage.stage} | {kept} | {metrics.get('steps', 0)} |")
+    lines += preflight_lines(full, folder)
     lines += ["", "Replaced for the verification:", ""]
     shown_texts = [text.replace(str(PROJECT_ROOT) + "/", "") for text in changed]
     lines += [f"- `{text}`" for text in shown_texts]

@@ -24,6 +24,20 @@ RENAMED = {
     "no_cuda": "use_cpu",
 }
 
+# Losses of TRL's trainers, and transformers' schedules (a test compares them with theirs).
+LOSSES = {
+    "sft": ("nll", "dft"),
+    "dpo": (
+        "sigmoid hinge ipo exo_pair nca_pair robust bco_pair sppo_hard aot aot_unpaired "
+        "apo_zero apo_down discopop sft sigmoid_norm"
+    ).split(),
+    "grpo": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
+}
+SCHEDULERS = (
+    "linear cosine cosine_with_restarts polynomial constant constant_with_warmup inverse_sqrt "
+    "reduce_lr_on_plateau cosine_with_min_lr cosine_warmup_with_min_lr warmup_stable_decay greedy"
+).split()
+
 
 def make_config(config_class: type, **settings: Any) -> Any:
     """Build a TRL configuration; an unknown name gets one line saying what to write.

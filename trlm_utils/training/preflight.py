@@ -1,7 +1,8 @@
 """Checks before the first step: what cannot work is refused while it is still cheap.
 
 Each check returns a list of `Check`; `report` shows them as one table and raises when
-one of them failed, unless told to go on (parameter IGNORE_PREFLIGHT).
+one of them failed, unless a recipe allows this check to fail and says why (parameter
+ALLOW_FAILED).
 """
 
 from __future__ import annotations
@@ -15,6 +16,22 @@ from trlm_utils.curation import data_sets
 from trlm_utils.machine import Precision
 from trlm_utils.rewards import hack_bench, library, mixes, model_rewards
 
+# All names of checks, which a recipe may allow to fail one by one.
+CHECKS = (
+    "precision",
+    "effective batch",
+    "rows truncated",
+    "rows that lose </think>",
+    "rows that lose the end token",
+    "prompt is a prefix",
+    "end token carries loss",
+    "end token in the replies",
+    "length gap",
+    "pass rate",
+    "groups with zero spread",
+    "completions clipped",
+    "paid more than honest work",
+)
 HACK_PROBLEMS = 20  # problems of the hack bench here
 SAMPLE = 500  # rows looked at by checks whose cost grows with the data
 
@@ -183,6 +200,7 @@ def probe_rewards(
     *,
     group_size: int,
     max_new_tokens: int,
+    temperature: float = 1.0,
     seed: int = 0,
     models: model_rewards.Models | None = None,
 ) -> Probe:
@@ -196,7 +214,14 @@ def probe_rewards(
 
     prompts = [chat.render(tokenizer, row["prompt"], prompt=True) for row in rows]
     repeated = [prompt for prompt in prompts for _ in range(group_size)]
-    drawn = generation.sample(model, tokenizer, repeated, max_new_tokens=max_new_tokens, seed=seed)
+    drawn = generation.sample(
+        model,
+        tokenizer,
+        repeated,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+    )
     texts = [s.text for s in drawn]
     asked = [row for row in rows for _ in range(group_size)]
     columns = {n: [row.get(n) or "" for row in asked] for n in ("answer", "reference", "id")}
@@ -261,20 +286,30 @@ def check_grpo(
     ]
 
 
-def report(checks: Sequence[Check], override: bool = False) -> Any:
+def report(checks: Sequence[Check], allowed: dict[str, str] | None = None) -> Any:
     """The checks as a data frame.
 
+    Args:
+        allowed: name of a check that may fail -> why (parameter ALLOW_FAILED).
+
     Raises:
-        PreflightError: when a check failed and ``override`` is False.
+        PreflightError: when a check failed that is not allowed to.
     """
     import pandas as pd
 
-    failed = [check for check in checks if not check.ok]
-    if failed and not override:
+    allowed = allowed or {}
+    failed = [check for check in checks if not check.ok and check.name not in allowed]
+    if failed:
         reasons = "; ".join(f"{c.name}: {c.found} ({c.advice})" for c in failed)
         raise PreflightError(
-            f"training refused: {reasons}. To train regardless set IGNORE_PREFLIGHT: true"
+            f"training refused: {reasons}. To train regardless set ALLOW_FAILED: "
+            f'{{"{failed[0].name}": "why"}}'
         )
-    verdict = ["ok" if c.ok else "FAILED, overridden" for c in checks]
+    verdict = ["ok" if c.ok else f"failed, allowed: {allowed[c.name]}" for c in checks]
     table = pd.DataFrame({"check": [c.name for c in checks]})
     return table.assign(found=[c.found for c in checks], verdict=verdict)
+
+
+def outcome(checks: Sequence[Check]) -> dict[str, bool]:
+    """Name of each check -> whether it passed, for a stage's metrics."""
+    return {check.name: check.ok for check in checks}

@@ -1,0 +1,328 @@
+"""A notebook's parameters: what its parameters cell declares, and values that can work.
+
+Everything here is checked before a kernel starts, in one line that says what and where.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trlm_utils import chat, nanoworld, tokenization
+from trlm_utils.curation import gsm8k, mixture
+from trlm_utils.evaluation import suites
+from trlm_utils.files import PROJECT_ROOT, CourseError, shown
+from trlm_utils.models import HEADS
+from trlm_utils.rewards import mixes
+from trlm_utils.training import configuration, preflight
+from trlm_utils.training.optimizers import OPTIMIZERS
+
+NOTEBOOKS = PROJECT_ROOT / "notebooks"
+
+
+TYPES = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "dict": dict,
+    "list": list,
+}
+
+
+WIRING = ("RECIPE", "STAGE", "SEED", "RUN_DIR")  # set by the runner alone
+
+
+class RecipeError(ValueError):
+    """The request is wrong; the message says what and where, in one line."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A notebook's parameter: its type name and default value."""
+
+    type: str
+    default: Any
+
+
+def code_cells(notebook: Path) -> list[str]:
+    """Sources of a notebook's code cells.
+
+    Raises:
+        RecipeError: when there is no such notebook or it is not a notebook.
+    """
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    except FileNotFoundError:
+        known = sorted(p.stem for p in NOTEBOOKS.glob("*.ipynb"))
+        raise RecipeError(f"no notebook {notebook.stem!r}{nearest(notebook.stem, known)}") from None
+    except (ValueError, KeyError):
+        raise RecipeError(f"{shown(notebook)} is not a notebook") from None
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def read_parameters(notebook: Path) -> dict[str, Parameter]:
+    """The typed literals of a notebook's parameters cell.
+
+    The cell is recognised by its first parameter, STAGE, and holds nothing but lines
+    of the form ``NAME: type = literal``.
+
+    Raises:
+        RecipeError: when there is no such cell or a line has another form.
+    """
+    for source in code_cells(notebook):
+        if re.search(r"^STAGE: str =", source, re.MULTILINE):
+            return _parse_parameters(source, notebook)
+    raise RecipeError(f"{notebook.name} has no parameters cell (one that sets STAGE)")
+
+
+def _parse_parameters(source: str, notebook: Path) -> dict[str, Parameter]:
+    found = {}
+    for node in ast.parse(source).body:
+        try:
+            assert isinstance(node, ast.AnnAssign) and node.value is not None
+            found[node.target.id] = Parameter(node.annotation.id, ast.literal_eval(node.value))
+        except (AssertionError, AttributeError, ValueError):
+            raise RecipeError(
+                f"{notebook.name}, parameters cell, line {node.lineno}: "
+                "not of the form NAME: type = literal"
+            ) from None
+    return found
+
+
+def makes_model(notebook: Path) -> bool:
+    """Whether a notebook leaves a model behind."""
+    return any("stage.save_model(" in source for source in code_cells(notebook))
+
+
+def checked_value(name: str, value: Any, parameter: Parameter, where: str) -> Any:
+    """A value as the notebook declares it; whole numbers are accepted for floats.
+
+    Raises:
+        RecipeError: for a value of another type.
+    """
+    wanted = TYPES[parameter.type]
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
+        return value
+    hint = ""
+    if wanted in (int, float) and isinstance(value, str):
+        hint = _number_hint(value)
+    raise RecipeError(f"{where}: {name} is {value!r}, not {parameter.type}{hint}")
+
+
+def _number_hint(text: str) -> str:
+    """YAML 1.1 reads ``1e-6`` as text; say how to write it as a number."""
+    found = re.fullmatch(r"([+-]?\d+)[eE]([+-]?)(\d+)", text)
+    if not found:
+        return ""
+    sign = found[2] or "+"
+    return f" (YAML reads this as text; write {found[1]}.0e{sign}{found[3]})"
+
+
+def _positive(value: Any) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+def _not_negative(value: Any) -> bool:
+    return math.isfinite(value) and value >= 0
+
+
+def _share(value: Any) -> bool:
+    return 0 <= value <= 1
+
+
+def _steps(value: Any) -> bool:
+    return value == -1 or value > 0
+
+
+def _one_of(known: Sequence[str]) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: value in known), f"is one of {', '.join(known)}"
+
+
+SOURCES = ("nanoworld", "gsm8k", "mixture")
+
+
+CHOICES: dict[str, Sequence[str]] = {
+    "SOURCE": SOURCES,
+    "CONTRACT": tuple(chat.CONTRACTS),
+    "METHOD": ("ppo", "rloo", "process"),
+    "CREDIT": ("sum", "min"),
+    "PAIRS": ("on_policy", "dataset"),
+    "IMPORTANCE": ("token", "sequence"),
+    "OPTIMIZER": OPTIMIZERS,
+    "LR_SCHEDULER": configuration.SCHEDULERS,
+    "SCALE_REWARDS": ("group", "batch", "none"),
+}
+# Parameter -> (what must hold, in words). One place, because a name means the same
+# thing in every notebook.
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(
+        (
+            "BATCH_SIZE EPOCHS EVAL_PER_BAND GROUP_SIZE LEARNING_RATE "
+            "MAX_LENGTH MAX_NEW_TOKENS MAX_TOKENS MICRO_BATCH PROMPTS_PER_STEP SAMPLES "
+            "STAGE1_ROWS STAGE2_ROWS DPO_PROMPTS GRPO_PROMPTS PREFERENCE_ROWS "
+            "ACCUMULATION HIDDEN_SIZE LAYERS VOCAB_SIZE SAVE_STEPS EVAL_BATCH PROBE_PROMPTS "
+            "PASS_SAMPLES DIRECT_STEPS LOOK_EVERY ITERATIONS EPSILON TEMPERATURE LORA_ALPHA"
+        ).split(),
+        (_positive, "must be above 0"),
+    ),
+    **dict.fromkeys(
+        ("TALK_SHARE", "LONG_SHARE", "GRPO_LONG_SHARE", "LORA_DROPOUT"),
+        (_share, "must lie in [0, 1]"),
+    ),
+    "BASE_PROBLEMS": (_not_negative, "must not be negative"),
+    "MAX_STEPS": (_steps, "must be above 0, or -1 for whole epochs"),
+    **{name: _one_of(known) for name, known in CHOICES.items()},
+    **dict.fromkeys(
+        (
+            "VECTOR_RATE MATRIX_RATE PASS_QUESTIONS LORA_RANK EPSILON_HIGH LOOK_TEMPERATURE "
+            "WARMUP WEIGHT_DECAY MIN_LR_RATE SUITE_QUESTIONS"
+        ).split(),
+        (_not_negative, "must not be negative"),
+    ),
+}
+
+
+def check_values(name: str, values: dict[str, Any], where: str) -> None:
+    """What must hold of one stage's values, each alone and together.
+
+    Raises:
+        RecipeError: names the stage, the parameter and what is wrong with it.
+    """
+    for key, value in values.items():
+        if key in RULES and not RULES[key][0](value):
+            raise RecipeError(f"{where}: {key} is {value!r}: {RULES[key][1]}")
+    try:
+        for check in (_check_rewards, _check_training, _check_data, _check_shape, _check_places):
+            check(values)
+        if values.get("SOURCE") == "gsm8k" and not values["DATA_DIR"]:
+            raise ValueError(f"DATA_DIR is not set: add --set {name}.DATA_DIR=FOLDER")
+        if values.get("SOURCE") == "gsm8k":
+            gsm8k.check_folder(Path(values["DATA_DIR"]))
+    except (ValueError, CourseError) as error:
+        raise RecipeError(f"{where}: {error}") from None
+
+
+def _check_rewards(values: dict[str, Any]) -> None:
+    if "REWARD_WEIGHTS" in values:
+        mixes.choose(values["REWARD_WEIGHTS"])
+    if "REWARD_MODEL_FROM" in values and not values["REWARD_MODEL_FROM"]:
+        if "learned" in mixes.expand(values["REWARD_WEIGHTS"]):
+            raise ValueError("the reward learned needs REWARD_MODEL_FROM, a stage with a model")
+
+
+def _check_training(values: dict[str, Any]) -> None:
+    if "MICRO_BATCH" in values and values.get("METHOD") != "ppo":  # PPO compares no group
+        configuration.grpo_batch(
+            values["PROMPTS_PER_STEP"], values["GROUP_SIZE"], values["MICRO_BATCH"]
+        )
+    if "LOSS_TYPE" in values:
+        trainer = "grpo" if "GROUP_SIZE" in values else "dpo" if "BETA" in values else "sft"
+        losses, loss = configuration.LOSSES[trainer], values["LOSS_TYPE"]
+        if loss not in losses:
+            raise ValueError(f"LOSS_TYPE {loss!r} is none of {trainer}'s: {', '.join(losses)}")
+        if loss == "cispo" and values["EPSILON_HIGH"] < 1:
+            # TRL clamps the ratio itself (not its distance from 1) at epsilon_high
+            raise ValueError(
+                "LOSS_TYPE cispo cuts ratios off at EPSILON_HIGH, which has to be above 1 (5.0)"
+            )
+        level = {"luspo": "sequence", "vespo": "token"}.get(loss)
+        if level and values["IMPORTANCE"] != level:
+            raise ValueError(f"LOSS_TYPE {loss} needs IMPORTANCE {level}")
+    if values.get("OPTIMIZER") == "muon" and values.get("LORA_RANK"):
+        raise ValueError("LORA_RANK needs OPTIMIZER adamw: Muon is for whole matrices")
+    for check, reason in values.get("ALLOW_FAILED", {}).items():
+        if check not in preflight.CHECKS:
+            raise ValueError(f"ALLOW_FAILED: no check {check!r}{nearest(check, preflight.CHECKS)}")
+        if not isinstance(reason, str) or not reason.strip():
+            raise ValueError(f"ALLOW_FAILED: say why {check!r} may fail")
+
+
+def _check_data(values: dict[str, Any]) -> None:
+    if "TEACHERS" in values:
+        nanoworld.draw_teacher(values["TEACHERS"], "check")
+    if values.get("SOURCE") == "mixture":
+        if not values["MIXTURE"]:
+            raise ValueError("SOURCE is mixture, and MIXTURE describes none")
+        for data_set, spec in values["MIXTURE"].items():
+            mixture.validate(data_set, spec, values["HUB_MIRROR"], values["DATA_DIR"])
+    if "SUITES" in values:
+        suites.check(values["SUITES"], values["TASKS"])
+
+
+def _check_shape(values: dict[str, Any]) -> None:
+    """What a model made from random weights must be able to be."""
+    if "HIDDEN_SIZE" in values and not values["BASE_MODEL"] and not values["ARCHITECTURE"]:
+        step = 2 * HEADS
+        if values["HIDDEN_SIZE"] % step:
+            raise ValueError(
+                f"HIDDEN_SIZE is {values['HIDDEN_SIZE']}, no multiple of {step} (2 x {HEADS} heads)"
+            )
+        if values["MAX_LENGTH"] > values["MAX_POSITIONS"]:
+            raise ValueError(
+                f"MAX_LENGTH {values['MAX_LENGTH']} is more than MAX_POSITIONS "
+                f"{values['MAX_POSITIONS']}: raise the latter"
+            )
+    if (
+        values.get("VOCAB_SIZE", tokenization.SMALLEST_VOCABULARY)
+        < tokenization.SMALLEST_VOCABULARY
+    ):
+        raise ValueError(
+            f"VOCAB_SIZE is {values['VOCAB_SIZE']}; bytes, numbers and special tokens alone "
+            f"need {tokenization.SMALLEST_VOCABULARY}"
+        )
+
+
+def _check_places(values: dict[str, Any]) -> None:
+    """Folders and files that are named must be there."""
+    for key in ("DATA_DIR", "HUB_MIRROR", "SUITE_DIR"):
+        if values.get(key) and not Path(PROJECT_ROOT, values[key]).is_dir():
+            raise ValueError(f"{key} {shown(Path(PROJECT_ROOT, values[key]))} is not a folder")
+    for key in (name for name in values if name.endswith("TABLE")):
+        if values[key] and not Path(PROJECT_ROOT, values[key]).is_file():
+            raise ValueError(f"{key} {shown(Path(PROJECT_ROOT, values[key]))} is not a file")
+
+
+def check_base_model(name: str, needs_hub: bool, where: str) -> None:
+    """A base model that can be had: a folder, a file, or a name on the Hub.
+
+    Args:
+        needs_hub: the recipe may fetch; else a name must lie in the local cache.
+
+    Raises:
+        RecipeError: when there is none.
+    """
+    path = Path(PROJECT_ROOT, Path(name).expanduser())
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise RecipeError(
+            f"{where}: BASE_MODEL {shown(path)} has no config.json: no model lies there"
+        )
+    if path.exists():
+        return
+    named = re.fullmatch(r"[\w.-]+(?:/[\w.-]+)?", name) and not name.startswith(".")
+    if not named or name.endswith(".gguf"):
+        raise RecipeError(f"{where}: BASE_MODEL {name} does not exist")
+    if needs_hub:
+        return
+    from huggingface_hub import try_to_load_from_cache
+
+    if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+        raise RecipeError(
+            f"{where}: BASE_MODEL {name} is no folder here, and this recipe works offline: "
+            "give a folder or a .gguf file, or set needs_hub: true at its scale"
+        )
+
+
+def nearest(name: str, known: Any) -> str:
+    """Words that end a line on an unknown name: the nearest known one, or all of them."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
