@@ -1,4 +1,4 @@
-"""Tokenizers and models: saving, loading, half-written folders, fitting."""
+"""Models: saving, loading, half-written folders, think tags of pretrained ones."""
 
 import pytest
 import torch
@@ -57,50 +57,9 @@ def test_same_seed_same_weights(tokenizer):
         assert torch.equal(a, b)
 
 
-def test_vocabulary_is_bounded_and_whole_words_are_frequent_ones():
-    tokenizer = tokenization.build_tokenizer(["zebra zebra zebra yak"] * 3, vocab_size=370)
-    assert len(tokenizer) <= 370
-    assert tokenizer.tokenize(" zebra") == ["Ġzebra"]
-
-
-def test_a_vocabulary_without_room_is_refused():
-    with pytest.raises(ValueError, match="no room"):
-        tokenization.build_tokenizer(["a"], vocab_size=300)
-
-
 def test_a_width_that_does_not_divide_is_refused(tokenizer):
     with pytest.raises(ValueError, match="multiple"):
         models.build_model(tokenizer, hidden_size=20, heads=4)
-
-
-def test_a_downloaded_tokenizer_is_fitted(tokenizer, tmp_path):
-    """Like SmolLM2's: end token used as padding, no think tags, another template."""
-    from tokenizers import Tokenizer, pre_tokenizers
-    from tokenizers.models import BPE
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {t: i for i, t in enumerate([*tokenization.SPECIAL_TOKENS[1:], *alphabet])}
-    raw = Tokenizer(BPE(vocab, []))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.add_special_tokens(list(tokenization.SPECIAL_TOKENS[1:]))
-    plain = PreTrainedTokenizerFast(
-        tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|im_end|>"
-    )
-    fitted = tokenization.prepare_tokenizer(plain)
-    assert fitted.pad_token == tokenization.TEXT_END
-    ids = fitted("<think> a</think> b")["input_ids"]
-    assert fitted.decode(ids, skip_special_tokens=True).count("think>") == 2
-
-
-def test_a_tokenizer_without_chat_tokens_is_refused(tokenizer):
-    from tokenizers import Tokenizer
-    from tokenizers.models import BPE
-    from transformers import PreTrainedTokenizerFast
-
-    bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE({"a": 0}, [])))
-    with pytest.raises(ValueError, match="im_start"):
-        tokenization.prepare_tokenizer(bare)
 
 
 def test_adapters_change_nothing_at_first_and_merge_into_the_weights(model):
@@ -148,14 +107,6 @@ def test_a_stand_in_is_of_the_same_class_and_its_template_keeps_both_promises(na
     carried = tokenizer.decode([i for i, kept in zip(ids, mask, strict=True) if kept])
     assert carried == f"A{tokenizer.eos_token}B{tokenizer.eos_token}"
     assert chat.render(tokenizer, turns).count("S") == 1
-
-
-def test_the_family_is_told_by_the_tokens():
-    from trlm_utils import nanoworld
-
-    for name, family in (("gemma-2-2b-it", "gemma"), ("SmolLM2-135M-Instruct", "chatml")):
-        _, tokenizer = architectures.build_stand_in(name, nanoworld.sample_text(20))
-        assert tokenization.family_of(tokenizer) == family
 
 
 def test_an_unknown_architecture_is_refused_with_those_there_are():
