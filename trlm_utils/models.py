@@ -120,7 +120,11 @@ def add_think_tokens(
     text pieces (as Sachidananda et al. 2021, *Adaptive Tokenization*, start theirs) plus
     normal noise of the table's standard deviation in each dimension.
 
-    The ids are kept in the model's config, where `optimizers.faster_rows` finds them.
+    The ids are kept in the model's config, where `optimizers.faster_rows` finds them. A
+    tokenizer that has the tags already is left as it is.
+
+    Args:
+        seed: of the noise.
     """
     import torch
 
