@@ -22,7 +22,7 @@ endif
 BASE_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help course compare ablations hacking algorithms test test-fast smoke lint notebooks slides browser rehearse verify benchmark doctor lab clean
+.PHONY: help course compare ablations hacking algorithms test test-fast real smoke lint notebooks slides browser rehearse verify benchmark doctor lab clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ test: $(READY) ## run every test
 
 test-fast: $(READY) ## run the tests that take seconds
 	$(PY) -m pytest -m "not sequence"
+
+real: $(READY) ## train a real model for a dozen steps (TRLM_REAL_MODEL=<file.gguf>), minutes
+	$(PY) -m pytest -s -m real_model
 
 smoke: ## run every stage as small as it can be, about three minutes
 	$(MAKE) course RECIPE=smoke

@@ -27,6 +27,30 @@ def tokenizer():
 
 
 @pytest.fixture
+def downloaded():
+    """A tokenizer as models bring it: no think tags, and its end token pads.
+
+    A BPE with merges: ``.</`` is one token, a full stop and the beginning of a tag.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    learn = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    raw.train_from_iterator(["<b> I (think) so.</b> The answer is it."] * 9, learn)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+
+
+@pytest.fixture
 def model(tokenizer):
     """A tiny model with random weights."""
     from trlm_utils import models

@@ -1,4 +1,7 @@
-"""Tokenizers and models: saving, loading, half-written folders, fitting."""
+"""Models: saving, loading, half-written folders, think tags of pretrained ones."""
+
+import json
+import sys
 
 import pytest
 import torch
@@ -57,50 +60,9 @@ def test_same_seed_same_weights(tokenizer):
         assert torch.equal(a, b)
 
 
-def test_vocabulary_is_bounded_and_whole_words_are_frequent_ones():
-    tokenizer = tokenization.build_tokenizer(["zebra zebra zebra yak"] * 3, vocab_size=370)
-    assert len(tokenizer) <= 370
-    assert tokenizer.tokenize(" zebra") == ["Ġzebra"]
-
-
-def test_a_vocabulary_without_room_is_refused():
-    with pytest.raises(ValueError, match="no room"):
-        tokenization.build_tokenizer(["a"], vocab_size=300)
-
-
 def test_a_width_that_does_not_divide_is_refused(tokenizer):
     with pytest.raises(ValueError, match="multiple"):
         models.build_model(tokenizer, hidden_size=20, heads=4)
-
-
-def test_a_downloaded_tokenizer_is_fitted(tokenizer, tmp_path):
-    """Like SmolLM2's: end token used as padding, no think tags, another template."""
-    from tokenizers import Tokenizer, pre_tokenizers
-    from tokenizers.models import BPE
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {t: i for i, t in enumerate([*tokenization.SPECIAL_TOKENS[1:], *alphabet])}
-    raw = Tokenizer(BPE(vocab, []))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.add_special_tokens(list(tokenization.SPECIAL_TOKENS[1:]))
-    plain = PreTrainedTokenizerFast(
-        tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|im_end|>"
-    )
-    fitted = tokenization.prepare_tokenizer(plain)
-    assert fitted.pad_token == tokenization.TEXT_END
-    ids = fitted("<think> a</think> b")["input_ids"]
-    assert fitted.decode(ids, skip_special_tokens=True).count("think>") == 2
-
-
-def test_a_tokenizer_without_chat_tokens_is_refused(tokenizer):
-    from tokenizers import Tokenizer
-    from tokenizers.models import BPE
-    from transformers import PreTrainedTokenizerFast
-
-    bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE({"a": 0}, [])))
-    with pytest.raises(ValueError, match="im_start"):
-        tokenization.prepare_tokenizer(bare)
 
 
 def test_adapters_change_nothing_at_first_and_merge_into_the_weights(model):
@@ -150,14 +112,6 @@ def test_a_stand_in_is_of_the_same_class_and_its_template_keeps_both_promises(na
     assert chat.render(tokenizer, turns).count("S") == 1
 
 
-def test_the_family_is_told_by_the_tokens():
-    from trlm_utils import nanoworld
-
-    for name, family in (("gemma-2-2b-it", "gemma"), ("SmolLM2-135M-Instruct", "chatml")):
-        _, tokenizer = architectures.build_stand_in(name, nanoworld.sample_text(20))
-        assert tokenization.family_of(tokenizer) == family
-
-
 def test_an_unknown_architecture_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match="no architecture 'gpt'; there are: DeepSeek"):
         architectures.architecture("gpt")
@@ -181,3 +135,176 @@ def test_adapters_kept_of_a_run_are_added_into_its_model(tmp_path, model, tokeni
     adapted.eval()
     assert torch.allclose(loaded(ids).logits, adapted(ids).logits, atol=1e-5)
     assert not torch.allclose(loaded(ids).logits, model(ids).logits, atol=1e-3)
+
+
+@pytest.fixture
+def base(downloaded, tmp_path):
+    """A folder as the Hub's are: a tiny model whose tokenizer lacks the tags."""
+    model = models.build_model(downloaded, hidden_size=16, layers=1, heads=2)
+    model.save_pretrained(tmp_path / "base")
+    downloaded.save_pretrained(tmp_path / "base")
+    return str(tmp_path / "base")
+
+
+def test_a_pretrained_model_keeps_its_vocabulary(base, downloaded):
+    model, tokenizer = models.load_base(base)
+    assert len(tokenizer) == model.config.vocab_size == len(downloaded)
+    assert not hasattr(model.config, "think_token_rows")
+
+
+def test_added_tags_start_apart_and_are_known_to_later_stages(base, tmp_path):
+    plain, _ = models.load_base(base)
+    model, tokenizer = models.load_base(base, think_tokens=True)
+    old, new = plain.get_input_embeddings().weight, model.get_input_embeddings().weight
+    assert torch.equal(new[:-2], old) and len(new) == len(tokenizer)
+    opened, closed = new[-2], new[-1]
+    pieces = [tokenizer.convert_tokens_to_ids(p) for p in ("<", "think", ">")]
+    noise = (opened - old[pieces].mean(0)) / old.std(0)
+    assert noise.abs().max() < 5 and 0.4 < noise.std() < 1.8  # 16 draws of a standard normal
+    for other in (closed, old.mean(0)):
+        assert (opened - other).norm() > 0.5 * old.std(0).norm()
+    again, _ = models.load_base(base, think_tokens=True)
+    assert torch.equal(again.get_input_embeddings().weight, new)
+    models.save_model(model, tokenizer, tmp_path / "model")
+    loaded, _ = models.load_model(tmp_path / "model")
+    assert loaded.config.think_token_rows == [len(old), len(old) + 1]
+
+
+def test_a_gguf_file_that_is_missing_gets_one_line(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no file .*model\.gguf"):
+        models.load_base(str(tmp_path / "model.gguf"))
+
+
+def test_a_gguf_file_without_the_package_gets_one_line(tmp_path, monkeypatch):
+    (tmp_path / "model.gguf").touch()
+    monkeypatch.setitem(sys.modules, "gguf", None)  # as if it were not installed
+    with pytest.raises(ModuleNotFoundError, match="pip install gguf"):
+        models.load_base(str(tmp_path / "model.gguf"))
+
+
+def write_gguf(path, model, tokenizer):
+    """A Llama and its BPE as llama.cpp writes them, in fp32; heads of size 2 stay as they are."""
+    gguf = pytest.importorskip("gguf")
+    config, writer = model.config, gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    special = {token["id"] for token in content["added_tokens"]}
+    names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    writer.add_token_list(names)
+    writer.add_token_types([3 if i in special else 1 for i in range(len(names))])
+    writer.add_token_merges([" ".join(pair) for pair in content["model"]["merges"]])
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_pad_token_id(tokenizer.pad_token_id)
+    inside = {
+        "self_attn.q_proj": "attn_q",
+        "self_attn.k_proj": "attn_k",
+        "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output",
+        "mlp.gate_proj": "ffn_gate",
+        "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
+        "input_layernorm": "attn_norm",
+        "post_attention_layernorm": "ffn_norm",
+    }
+    weights = {"token_embd": model.model.embed_tokens, "output_norm": model.model.norm}
+    for i, layer in enumerate(model.model.layers):
+        weights |= {f"blk.{i}.{to}": layer.get_submodule(name) for name, to in inside.items()}
+    for name, module in weights.items():
+        writer.add_tensor(f"{name}.weight", module.weight.detach().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_a_gguf_file_is_a_base_model_that_can_be_saved(tmp_path, downloaded):
+    model = models.build_model(downloaded, hidden_size=16, layers=1, heads=8)
+    write_gguf(tmp_path / "model.gguf", model, downloaded)
+    loaded, tokenizer = models.load_base(str(tmp_path / "model.gguf"))
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
+    ids = torch.tensor([downloaded("<think> so.</think> The answer")["input_ids"]])
+    assert tokenizer("<think> so.</think> The answer")["input_ids"] == ids[0].tolist()
+    assert torch.allclose(loaded(ids).logits, model(ids).logits, atol=1e-5)
+    models.save_model(loaded, tokenizer, tmp_path / "model")
+    again, _ = models.load_model(tmp_path / "model")
+    assert torch.equal(again(ids).logits, loaded(ids).logits)
+
+
+# The defect of added tags in miniature: a model that has read replies without a tag, and
+# hundreds of tokens that it never met, then a short training on replies that think.
+STEPS, RATE = 30, 0.001
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """Folder of the model, rows that think, and a training on rows."""
+    from datasets import Dataset
+    from trl import SFTConfig
+
+    from trlm_utils import chat, machine
+    from trlm_utils.training import configuration, sft
+
+    folder = tmp_path_factory.mktemp("pretrained")
+
+    def train(model, tokenizer, rows, steps, rate):
+        config = configuration.make_config(
+            SFTConfig,
+            **configuration.common_settings(folder, machine.choose_precision("cpu"), 0),
+            assistant_only_loss=True,
+            per_device_train_batch_size=16,
+            max_steps=steps,
+            learning_rate=rate,
+            lr_scheduler_type="constant",
+            adam_beta2=0.98,
+            save_strategy="no",
+        )
+        dataset = Dataset.from_list([{"messages": messages} for messages in rows])
+        trainer = sft.make_trainer(model, config, train_dataset=dataset, processing_class=tokenizer)
+        trainer.train()
+        return trainer
+
+    direct, thinking = [], []
+    for i in range(200):
+        a, b = i % 17, i % 13
+        reply = f"The answer is {a + b}."
+        marked = f"<b>{reply}</b> I (think) so." if i % 3 == 0 else reply
+        direct.append(chat.to_messages(f"What is {a} + {b}?", marked))
+        thought = chat.think(f"{a} + {b} = {a + b}.", reply)
+        thinking.append(chat.to_messages(f"What is {a} + {b}?", thought))
+    texts = [turn["content"] for messages in direct for turn in messages] * 2
+    texts += [f" rare{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(400)]  # in no row
+    tokenizer = tokenization.build_tokenizer(texts, 700, think_tokens=())
+    model = models.build_model(tokenizer, hidden_size=48, layers=2, heads=4)
+    train(model, tokenizer, direct, 80, 0.003)
+    models.save_model(model, tokenizer, folder / "model")
+    return folder / "model", thinking, train
+
+
+@pytest.mark.parametrize("start", ["text", "mean", "apart"])
+def test_tags_added_at_the_mean_are_not_learned_as_text_or_apart_they_are(pretrained, start):
+    from trlm_utils.training import think_tag
+
+    folder, rows, train = pretrained
+    model, tokenizer = models.load_base(str(folder), think_tokens=start == "apart")
+    if start == "mean":  # what `resize_token_embeddings` does, without its noise
+        new = tokenization.add_think_tokens(tokenizer)
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        table = model.get_input_embeddings().weight.data
+        table[new] = table[: min(new)].mean(0)
+    trainer = train(model, tokenizer, rows, STEPS, RATE)
+    unseen = torch.ones(len(tokenizer), dtype=torch.bool)
+    unseen[sorted({i for ids in trainer.train_dataset["input_ids"] for i in ids})] = False
+    pairs = think_tag.before_the_tag(rows, tokenizer)
+    tag, rare = think_tag.tag_probability(model, tokenizer, pairs, unseen)
+    assert unseen.sum() > 200
+    assert (tag > 0.5 and tag > 10 * rare) == (start != "mean")
+    assert think_tag.check_tag(tag, rare).ok == (start != "mean")

@@ -56,3 +56,23 @@ def test_the_trainers_own_adamw_is_none(model):
     assert optimizers.choose("adamw", model, 0.1, 0.2) is None
     with pytest.raises(ValueError, match="known: muon, adamw"):
         optimizers.choose("adam", model, 0.1, 0.2)
+
+
+def test_rows_of_added_tokens_step_further_and_the_others_as_before(model):
+    """Adam's first step is the rate in every entry, whatever the size of the gradient."""
+    table = model.get_input_embeddings().weight
+    model.config.think_token_rows = [3, 5]
+    (callback,) = optimizers.faster_rows(model, factor=10.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.001, weight_decay=0.0)
+    before = table.detach().clone()
+    model(torch.tensor([[3, 5, 7]])).logits.logsumexp(-1).sum().backward()
+    callback.on_pre_optimizer_step(None, None, None)
+    optimizer.step()
+    callback.on_optimizer_step(None, None, None)
+    moved = (table.detach() - before).abs().mean(1)
+    assert moved[[3, 5]].tolist() == pytest.approx([0.01, 0.01], rel=0.01)
+    assert moved[[7, 9]].tolist() == pytest.approx([0.001, 0.001], rel=0.01)
+
+
+def test_without_added_tokens_nothing_is_watched(model):
+    assert optimizers.faster_rows(model) == []

@@ -1,12 +1,13 @@
 """Pre-flight: each fault is found, and nothing else is called one."""
 
 import pytest
+import torch
 from datasets import Dataset
 from trl import DPOConfig, GRPOConfig, SFTConfig, SFTTrainer
 
-from trlm_utils import machine
+from trlm_utils import chat, machine
 from trlm_utils.curation import data_sets
-from trlm_utils.training import configuration, preflight, sft
+from trlm_utils.training import configuration, preflight, sft, think_tag
 from trlm_utils.training.preflight import Check, PreflightError
 
 CPU = machine.choose_precision("cpu")
@@ -179,3 +180,67 @@ def test_every_check_that_a_stage_makes_is_known_by_name(model, tokenizer):
         *preflight.check_dpo(config, [row], tokenizer, CPU),
     ]
     assert {check.name for check in made} <= set(preflight.CHECKS)
+
+
+def test_where_a_thought_opens():
+    """The first tag of a reply counts, not one that the system prompt names."""
+    turns = chat.to_messages("Q", "So: <think> 2 and 2.</think> 4", "Use <think>.")
+    silent = chat.to_messages("Q", "4")
+    short = chat.to_messages("Q", "<think>a</think> 4")
+
+    class Plain:
+        def apply_chat_template(self, messages, **_):
+            return "|".join(m["content"] for m in messages) + "|"
+
+    found = think_tag.before_the_tag([turns, silent, short], Plain(), rows=5)
+    assert found == [("Q|", "<think>a</think"), ("Use <think>.|Q|So: ", "<think> 2 and 2")]
+
+
+def test_the_probability_of_a_tag_of_several_tokens_is_their_product(model, downloaded):
+    """By hand: the model gives every token the same probability."""
+    with torch.no_grad():
+        model.get_input_embeddings().weight.zero_()
+    unseen = torch.zeros(model.config.vocab_size, dtype=torch.bool)
+    unseen[:9] = True
+    pairs = [("Q", "<think> a"), ("Q: ", "<think> a")]
+    assert len(downloaded.tokenize("<think>")) == 3
+    one = 1 / model.config.vocab_size
+    found = think_tag.tag_probability(model, downloaded, pairs, unseen)
+    assert found == pytest.approx((one**3, 9 * one), rel=1e-5)
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_a_training_that_does_not_learn_its_tag_is_stopped(
+    model, tokenizer, rows, tmp_path, capsys, learns
+):
+    """Its rate is nearly 0, or it is not; at step 20 of 25, without warm-up."""
+    settings = {"max_steps": 25, "learning_rate": 0.02 if learns else 1e-9}
+    trainer = sft_trainer(model, tokenizer, rows, tmp_path, sft.make_trainer, **settings)
+    trainer.add_callback(think_tag.watch_tag(trainer, [r["messages"] for r in rows]))
+    if learns:
+        trainer.train()
+    else:
+        with pytest.raises(PreflightError, match="probability of <think>"):
+            trainer.train()
+    assert trainer.state.global_step == (25 if learns else 20)
+    assert "step 20: probability of <think>" in capsys.readouterr().out
+
+
+def test_watching_the_tag_changes_no_result(tokenizer, rows, tmp_path):
+    from trlm_utils import models
+
+    weights = []
+    for watched in (True, False):
+        model = models.build_model(tokenizer, hidden_size=16, layers=1, heads=2)
+        settings = {"max_steps": 22, "learning_rate": 0.02}
+        trainer = sft_trainer(model, tokenizer, rows, tmp_path, sft.make_trainer, **settings)
+        if watched:
+            conversations = [r["messages"] for r in rows]
+            trainer.add_callback(
+                think_tag.watch_tag(
+                    trainer, conversations, allowed={"probability of <think>": "looked at"}
+                )
+            )
+        trainer.train()
+        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(*weights)

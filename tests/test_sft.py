@@ -153,3 +153,13 @@ def test_a_model_that_mixes_conversations_is_not_packed(model, tokenizer, tmp_pa
         monkeypatch.setattr(sft, "keeps_apart", lambda _, apart=apart: apart)
         collator = build(model, tokenizer, tmp_path).data_collator
         assert isinstance(collator, sft.PackedRows) is apart
+
+
+def test_added_think_tokens_take_larger_steps_in_every_training(model, tokenizer, tmp_path):
+    def callbacks():
+        trainer = build(model, tokenizer, tmp_path)
+        return [type(callback).__name__ for callback in trainer.callback_handler.callbacks]
+
+    assert "FasterRows" not in callbacks()
+    model.config.think_token_rows = [3, 5]
+    assert callbacks().count("FasterRows") == 1

@@ -92,3 +92,14 @@ def test_the_problem_behind_a_prompt():
     for bad in (other, {**row, "id": "gsm8k-4"}):
         with pytest.raises(ValueError, match="cannot be made again"):
             step_rewards.problem_of(bad, long_share=0.5)
+
+
+def test_steps_are_found_where_a_tag_is_several_tokens(downloaded):
+    """The last full stop shares its token with the beginning of the closing tag."""
+    reply = chat.think(CAREFUL, ANSWER)
+    ids = downloaded(reply, add_special_tokens=False)["input_ids"]
+    assert ".</" in [downloaded.decode([i]) for i in ids]
+    assert len(downloaded.tokenize("</think>")) > 1
+    found = step_rewards.steps(ids, downloaded, step_rewards.expected(PROBLEM))
+    assert [reward for _, reward in found] == [1.0, 1.0]
+    assert downloaded.decode(ids[: found[-1][0] + 1]) == f"<think> {CAREFUL}</"

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trlm_utils.models import add_lora, placed, sync_tokens, trainable
-from trlm_utils.tokenization import FAMILIES, TEXT_END, build_tokenizer, prepare_tokenizer
+from trlm_utils.tokenization import (
+    FAMILIES,
+    TEXT_END,
+    THINK_TOKENS,
+    build_tokenizer,
+    prepare_tokenizer,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -68,6 +74,8 @@ def build_stand_in(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Two layers with random weights, of the architecture and chat template of a real model.
 
+    Think tags are one token where the real tokenizer has them (DeepSeek-R1), else text.
+
     Raises:
         ValueError: see `architecture`.
     """
@@ -76,7 +84,8 @@ def build_stand_in(
 
     config = architecture(name)
     family = next((f for f in FAMILIES if f in name.lower()), "chatml")
-    tokenizer = build_tokenizer(texts, vocab_size)
+    think_tokens = THINK_TOKENS if family == "deepseek" else ()
+    tokenizer = build_tokenizer(texts, vocab_size, think_tokens=think_tokens)
     tokenizer.bos_token = TEXT_END
     tokenizer.add_special_tokens({"additional_special_tokens": list(FAMILIES[family])})
     tokenizer = prepare_tokenizer(tokenizer)

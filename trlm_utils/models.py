@@ -7,8 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trlm_utils import machine
-from trlm_utils.tokenization import prepare_tokenizer
+from trlm_utils import machine, tokenization
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -58,19 +57,33 @@ def build_model(
     return placed(LlamaForCausalLM(config))
 
 
-def load_base(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model from the Hub or a folder, in fp32, fitted to the course.
+def load_base(
+    name: str, think_tokens: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a pretrained model in fp32, fitted to the course.
+
+    Args:
+        name: of the Hub, a folder, or the path of a ``.gguf`` file.
+        think_tokens: make each think tag a token (`add_think_tokens`); otherwise a
+            tokenizer without them writes the tags as plain text.
 
     Raises:
         OSError: when it can be found neither locally nor on the Hub.
-        ValueError: see `prepare_tokenizer`.
+        ValueError: see `tokenization.prepare_tokenizer`.
+        ModuleNotFoundError: for a ``.gguf`` file without the package gguf.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(name))
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    if name.endswith(".gguf"):
+        model, tokenizer = _load_gguf(Path(name))
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+    tokenizer = tokenization.prepare_tokenizer(tokenizer)
+    if think_tokens:
+        add_think_tokens(model, tokenizer)
+    elif len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
     sync_tokens(model, tokenizer)
     return placed(model), tokenizer
@@ -85,6 +98,63 @@ def placed(model: PreTrainedModel, dtype: Any = None) -> PreTrainedModel:
         dtype: another number format, for a model that is only asked.
     """
     return model.to(device=machine.torch_device(), dtype=dtype)
+
+
+def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer of one file, its quantized weights unpacked to fp32."""
+    from importlib.util import find_spec
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    if not path.is_file():
+        raise FileNotFoundError(f"BASE_MODEL: no file {path}; give the path of a .gguf file")
+    if find_spec("gguf") is None:
+        raise ModuleNotFoundError(f"{path.name} needs the package gguf: pip install gguf")
+    folder, file = str(path.parent), {"gguf_file": path.name}
+    tokenizer = AutoTokenizer.from_pretrained(folder, **file)
+    # weights left in their blocks could be neither trained nor saved
+    plain = GgufConfig(dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, **file, dtype=torch.float32, quantization_config=plain
+    )
+    return model, tokenizer
+
+
+def add_think_tokens(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int = 0
+) -> None:
+    """Give each think tag a token, with a row of weights that no other token has.
+
+    transformers starts new rows at the mean of all: good where new tokens should disturb
+    nothing (Hewitt 2021, *Initializing New Word Embeddings*), but what raises the mean
+    raises every rare token with it. Here a row is the mean of the rows of the tag's own
+    text pieces (as Sachidananda et al. 2021, *Adaptive Tokenization*, start theirs) plus
+    normal noise of the table's standard deviation in each dimension.
+
+    The ids are kept in the model's config, where `optimizers.faster_rows` finds them. A
+    tokenizer that has the tags already is left as it is.
+
+    Args:
+        seed: of the noise.
+    """
+    import torch
+
+    as_text = tokenizer(list(tokenization.THINK_TOKENS), add_special_tokens=False)["input_ids"]
+    pieces = dict(zip(tokenization.THINK_TOKENS, as_text, strict=True))
+    old = len(tokenizer)
+    new = tokenization.add_think_tokens(tokenizer)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
+    generator = torch.Generator().manual_seed(seed)
+    layers = (model.get_input_embeddings(), model.get_output_embeddings())
+    with torch.no_grad():
+        for table in {id(layer.weight): layer.weight for layer in layers}.values():
+            spread = table[:old].std(0)
+            for row, tag in zip(new, tokenizer.convert_ids_to_tokens(new), strict=True):
+                noise = torch.randn(spread.shape, generator=generator).to(spread)
+                table[row] = table[pieces[tag]].mean(0) + spread * noise
+    model.config.think_token_rows = new
 
 
 def add_lora(

@@ -3,12 +3,16 @@
 The tiny tokenizer is a byte-level BPE in which the most frequent words, and every
 number 0-99, are one token each; all other text falls back to bytes, so nothing is
 ever unknown. Numbers are whole tokens only behind a space: ``is 12``, not ``is12``.
+
+The think tags are one token each in the tiny tokenizer, whose model learns them from
+random weights. In a pretrained tokenizer they stay what they are: a token where it has
+one (Qwen3, DeepSeek-R1), else plain text, the pieces of which the model already knows.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,22 +44,26 @@ SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS) + len(THINK_TOKENS) + NUMBERS + 
 
 
 def build_tokenizer(
-    texts: Iterable[str], vocab_size: int = 512, number_tokens: int = NUMBERS
+    texts: Iterable[str],
+    vocab_size: int = 512,
+    number_tokens: int = NUMBERS,
+    think_tokens: Sequence[str] = THINK_TOKENS,
 ) -> PreTrainedTokenizerBase:
     """Make a byte-level BPE whose whole-word tokens are the most frequent words.
 
     Args:
         texts: the text to count words in.
-        vocab_size: number of entries, including 256 bytes, 4 special tokens and 2
+        vocab_size: number of entries, including 256 bytes, 4 special tokens and the
             think tags.
         number_tokens: numbers 0..number_tokens-1 get a token each (with the space
             before them).
+        think_tokens: the tags that are one token; none of them leaves the tags plain text.
 
     Returns:
         A tokenizer with the course's chat template, ``<|im_end|>`` as end token and
         a pad token of its own (padding with the end token teaches a model not to
-        stop). ``<think>`` and ``</think>`` are ordinary tokens: special ones would be
-        dropped when TRL and lm-eval decode.
+        stop). The think tags are ordinary tokens: special ones would be dropped when
+        TRL and lm-eval decode.
 
     Raises:
         ValueError: when vocab_size leaves no room for words.
@@ -65,7 +73,7 @@ def build_tokenizer(
     from transformers import PreTrainedTokenizerFast
 
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    entries = [*SPECIAL_TOKENS, *THINK_TOKENS]
+    entries = [*SPECIAL_TOKENS, *think_tokens]
     entries += sorted(pre_tokenizers.ByteLevel.alphabet())
     entries += [f"Ġ{number}" for number in range(number_tokens)]
     room = vocab_size - len(dict.fromkeys(entries))
@@ -83,7 +91,7 @@ def build_tokenizer(
     tokenizer.pre_tokenizer = byte_level
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t in SPECIAL_TOKENS])
-    tokenizer.add_tokens([AddedToken(t, normalized=False) for t in THINK_TOKENS])
+    tokenizer.add_tokens([AddedToken(t, normalized=False) for t in think_tokens])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=END,
@@ -116,9 +124,9 @@ def family_of(tokenizer: PreTrainedTokenizerBase) -> str:
 def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """Fit a downloaded chat tokenizer to the course.
 
-    Sets the chat template of its family, adds the think tags as ordinary tokens where the
-    tokenizer lacks them, and gives padding a token other than the end token (SmolLM2
-    pads with its end token, so masking the padding masks the lesson of stopping).
+    Sets the chat template of its family and gives padding a token other than the end
+    token (SmolLM2 pads with its end token, so masking the padding masks the lesson of
+    stopping). The think tags are not added: see `add_think_tokens`.
 
     Raises:
         ValueError: see `family_of`.
@@ -126,7 +134,6 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizer
     family, vocab = family_of(tokenizer), tokenizer.get_vocab()
     end = FAMILIES[family][-1]
     tokenizer.chat_template = template(family)
-    tokenizer.add_tokens([token for token in THINK_TOKENS if token not in vocab])
     tokenizer.eos_token = end
     if tokenizer.pad_token in (None, end):
         tokenizer.pad_token = TEXT_END if TEXT_END in vocab else PAD
@@ -134,3 +141,19 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizer
             tokenizer.add_special_tokens({"pad_token": PAD})
     tokenizer.padding_side = "left"
     return tokenizer
+
+
+def add_think_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Make each think tag one ordinary token where the tokenizer has it only as text.
+
+    A model needs a row of weights for each (`models.add_think_tokens`).
+
+    Returns:
+        The ids of the new tokens; none where the tokenizer has the tags already.
+    """
+    from tokenizers import AddedToken
+
+    vocab = tokenizer.get_vocab()
+    new = [token for token in THINK_TOKENS if token not in vocab]
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in new])
+    return tokenizer.convert_tokens_to_ids(new)

@@ -24,14 +24,17 @@ def expected(problem: nanoworld.Problem) -> set[str]:
 
 
 def step_ends(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Positions of the tokens that end a sentence of the thought, in a completion's ids."""
-    ends = []
-    for place, token in enumerate(ids):
-        piece = tokenizer.decode([token])
-        if answers.CLOSE in piece:
-            break
-        if piece.rstrip().endswith("."):
+    """Positions of the tokens that end a sentence of the thought, in a completion's ids.
+
+    The closing tag may be several tokens, and its first may begin with the full stop.
+    """
+    pieces = [tokenizer.decode([token]) for token in ids]
+    thought = "".join(pieces).partition(answers.CLOSE)[0]
+    ends, start = [], 0
+    for place, piece in enumerate(pieces):
+        if thought[start : start + len(piece)].rstrip().endswith("."):
             ends.append(place)
+        start += len(piece)
     return ends
 
 
@@ -42,7 +45,8 @@ def steps(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, wanted: set[st
     """
     left, found, start = set(wanted), [], 0
     for end in step_ends(ids, tokenizer):
-        text = tokenizer.decode(ids[start : end + 1]).replace(answers.OPEN, "").strip()
+        text = tokenizer.decode(ids[start : end + 1]).replace(answers.OPEN, "")
+        text = text[: text.rindex(".") + 1].strip()  # without what else is in the last token
         found.append((end, float(text in left)))
         left.discard(text)
         start = end + 1

@@ -25,6 +25,7 @@ CHECKS = (
     "rows that lose the end token",
     "prompt is a prefix",
     "end token carries loss",
+    "probability of <think>",
     "end token in the replies",
     "length gap",
     "pass rate",

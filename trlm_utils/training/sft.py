@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trlm_utils.training import optimizers
+
 # Arguments of SFTTrainer that see the batch or compute the loss: theirs is TRL's way.
 OWN_WAYS = {"data_collator", "compute_loss_func", "compute_metrics"}
 
@@ -104,6 +106,8 @@ def make_trainer(model: Any, args: Any, **others: Any) -> Any:
 
     Rows are packed (`PackedRows`) where that keeps conversations apart (`keeps_apart`).
     Entropy is not logged, and tokens are counted by what is not the padding token.
+    Think tokens that were added to a pretrained model take larger steps everywhere
+    (`optimizers.faster_rows`).
 
     Args:
         args: an SFTConfig.
@@ -111,6 +115,7 @@ def make_trainer(model: Any, args: Any, **others: Any) -> Any:
     """
     from trl import SFTTrainer
 
+    others["callbacks"] = [*(others.get("callbacks") or []), *optimizers.faster_rows(model)]
     prompts_learned = any(c.is_prompt_learning for c in getattr(model, "peft_config", {}).values())
     if (
         args.device.type != "cpu"
