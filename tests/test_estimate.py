@@ -1,8 +1,12 @@
 """Estimates: by hand for one stage, and what is said of what does not fit."""
 
+import json
+import math
+
 import pytest
 
-from trlm_utils.runner import command, estimate, recipes
+from trlm_utils import architectures
+from trlm_utils.runner import command, estimate, recipes, verify
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +39,41 @@ def test_what_is_written_to_benchmarks_by_hand():
     models = len(plan.stages[-1].parameters["EVALUATE"])
     # 772 questions, 4 replies each, half of 8,192 tokens
     assert cost.sampled == pytest.approx(models * 772 * 4 * 8192 * 0.5)
-    # 64 at once read 2 bytes a parameter at half of 864 GB/s for every token
-    seconds = cost.sampled / 64 * 2 * 1_777_088_000 / (864e9 * 0.5)
+    # 64 at once, each batch as long as allowed; a step takes 1 ms for each of 28 layers, or
+    # reads 2 bytes a parameter and 64 x 4,096 tokens x 2 x 2 x 28 layers x 2 heads x 128
+    read = 2 * 1_777_088_000 + 64 * 4096 * 2 * 2 * 28 * 2 * 128
+    seconds = max(28e-3, read / (864e9 * 0.5)) * math.ceil(models * 772 * 4 / 64) * 8192
     assert cost.hours == pytest.approx(seconds / 3600)
+
+
+def test_sampling_is_counted_in_sequential_steps_at_the_recipes_own_concurrency():
+    """Tina draws the completions of a step at once, and waits for the longest of them."""
+    plan = recipes.load_plan("tina", "full")
+    stage = next(s for s in plan.stages if s.stage == "open_rs2")
+    values = stage.parameters
+    assert values["PROMPTS_PER_STEP"] * values["GROUP_SIZE"] == 48  # they fit into memory
+    costs = {c.stage: c for c in estimate.of_plan(plan, estimate.GPUS["A100"])}
+    decoding = values["MAX_STEPS"] * values["MAX_NEW_TOKENS"] * 28e-3  # 28 layers, 1 ms each
+    assert costs["open_rs2"].hours > decoding / 3600
+
+
+def test_completions_that_memory_does_not_hold_are_drawn_one_round_after_another():
+    config = architectures.architecture("Qwen2.5-0.5B-Instruct")
+    values = {"PROMPTS_PER_STEP": 512, "GROUP_SIZE": 8, "MAX_NEW_TOKENS": 3584}
+    small = estimate.prompts_together(config, 494_032_768, values, estimate.GPUS["T4"])
+    # (16 GB - 16 bytes a parameter) / 2, over 4,096 tokens of 24 layers x 2 heads x 64 x 2
+    # in fp32 and four rows of 151,936 logits
+    each = 4096 * 2 * 4 * 24 * 2 * 64 + 16 * 151_936
+    assert small == int((16e9 - 16 * 494_032_768) / 2 / each)
+    assert estimate.prompts_together(config, 494_032_768, values, estimate.GPUS["MI300X"]) > small
+
+
+def test_ppo_holds_the_logits_of_a_micro_batch():
+    files = f"01_data_curation.DATA_DIR={json.dumps(str(verify.FILES))}"
+    plan = recipes.load_plan("tiny-r1", "full", overrides=[files])
+    costs = {c.stage: c for c in estimate.of_plan(plan, estimate.GPUS["A100"])}
+    batch = next(s for s in plan.stages if s.stage == "ppo").parameters["MICRO_BATCH"]
+    assert costs["ppo"].memory > 3 * 4 * batch * (512 + 512) * 49_152 / 1e9
 
 
 def test_the_text_names_downloads_and_what_does_not_fit(trlm):

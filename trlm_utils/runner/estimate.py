@@ -8,7 +8,9 @@ measured is always better.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
+from typing import Any
 
 from trlm_utils import architectures
 from trlm_utils.evaluation import suites
@@ -37,13 +39,18 @@ GPUS = {
 BUSY = 0.3  # of a card's FLOP/s, in training
 DRAWN = 0.5  # of a card's bandwidth, while sampling
 FULL = 0.5  # of the longest row allowed, on average
-TOGETHER = 512  # completions sampled at once
+PROMPT_TOKENS = 512  # of a prompt, at most
+LAYER_SECONDS = 1e-3  # of a decoding step, for each layer: kernels are started one by one
 ASSUMPTIONS = (
     f"training uses {BUSY:.0%} of the card's half-precision FLOP/s: 6 FLOP a parameter and "
     "token, 8 with activations computed again (Kaplan et al. 2020)",
-    f"sampling reads all weights in half precision for each token of {TOGETHER} completions, "
-    f"at {DRAWN:.0%} of the memory's bandwidth; attention is left out",
+    f"sampling goes token by token: a step's completions are drawn together as far as memory "
+    f"holds them, a batch takes as many decoding steps as its longest completion (all that are "
+    f"allowed), and, without vLLM, a decoding step takes the longer of {LAYER_SECONDS * 1e3:.0f} ms a layer and "
+    f"reading weights and KV cache at {DRAWN:.0%} of the memory's bandwidth",
     f"rows and completions are {FULL:.0%} as long as allowed, on average",
+    "TRL's trainers score tokens in tiles and hold no whole table of logits; PPO holds one of "
+    "its micro-batch, in fp32, with its log-probabilities and gradients",
     "weights and gradients in fp32, AdamW's two states for what is trained; activations "
     "34 bytes a token, layer and unit of width, or 2 when computed again (Korthikanti et "
     "al. 2022)",
@@ -97,7 +104,7 @@ def of_stage(stage: StagePlan, architecture: str, rows: dict[str, float], gpu: G
     if "PROMPTS_PER_STEP" in values:
         completions = steps * values["PROMPTS_PER_STEP"] * values["GROUP_SIZE"]
         sampled = completions * values["MAX_NEW_TOKENS"] * FULL
-        longest, batch = values["MAX_NEW_TOKENS"] + 512, values.get("MICRO_BATCH", 8)
+        longest, batch = values["MAX_NEW_TOKENS"] + PROMPT_TOKENS, values.get("MICRO_BATCH", 8)
         trained = completions * longest * FULL * values.get("ITERATIONS", 1)
     else:
         sides = 2 if "BETA" in values else 1  # a chosen and a rejected reply
@@ -105,15 +112,46 @@ def of_stage(stage: StagePlan, architecture: str, rows: dict[str, float], gpu: G
         trained = steps * batch * values["ACCUMULATION"] * longest * FULL
         sampled = 0.0
     again = values.get("CHECKPOINTING", False)
+    sampling = 0.0
+    if sampled:
+        together = prompts_together(config, size, values, gpu)
+        rounds = math.ceil(values["PROMPTS_PER_STEP"] * values["GROUP_SIZE"] / together)
+        decoding = steps * rounds * values["MAX_NEW_TOKENS"]
+        sampling = decoding * decoding_seconds(config, size, together, longest * FULL, gpu)
     training = (8 if again else 6) * size * trained / (gpu.flops * BUSY)
     reference = values.get("KL_BETA", 0) or "BETA" in values
     training += (2 * size * trained / (gpu.flops * BUSY)) if reference else 0.0
-    sampling = sampled / TOGETHER * 2 * size / (gpu.bandwidth * DRAWN)
     hours = (training + sampling) / 3600
     learned = _trainable(architecture, size, values.get("LORA_RANK", 0))
     held = 4 * size + 12 * learned + (4 * size if reference else 0)
     held += batch * longest * width * layers * (2 if again else 34)
+    if "CRITIC_RATE" in values:  # the critic, its gradients and states; the logits of a batch
+        held += 16 * size + 3 * 4 * batch * longest * config.vocab_size
     return Cost(stage.stage, trained, sampled, held / 1e9, hours, hours * gpu.dollars)
+
+
+def cache_bytes(config: Any, bytes_each: int = 2) -> int:
+    """Keys and values of one token in all layers, in half precision unless said otherwise."""
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * bytes_each * config.num_hidden_layers * config.num_key_value_heads * head
+
+
+def prompts_together(config: Any, size: int, values: dict[str, Any], gpu: Gpu) -> int:
+    """Completions of a step that are drawn at once: all, or what memory holds beside the weights.
+
+    Weights, gradients and optimizer states lie there in fp32; half of the rest is taken.
+    """
+    completions = values["PROMPTS_PER_STEP"] * values["GROUP_SIZE"]
+    room = max(0.0, gpu.memory * 1e9 - 16 * size) / 2
+    tokens = values["MAX_NEW_TOKENS"] + PROMPT_TOKENS
+    each = tokens * cache_bytes(config, 4) + 16 * config.vocab_size  # and the logits of a token
+    return max(1, min(completions, int(room / each)))
+
+
+def decoding_seconds(config: Any, size: int, together: int, tokens: float, gpu: Gpu) -> float:
+    """One decoding step of so many completions, with so many tokens in the KV cache each."""
+    read = 2 * size + together * tokens * cache_bytes(config)
+    return max(config.num_hidden_layers * LAYER_SECONDS, read / (gpu.bandwidth * DRAWN))
 
 
 def of_evaluation(stage: StagePlan, architecture: str, gpu: Gpu) -> Cost:
@@ -125,13 +163,13 @@ def of_evaluation(stage: StagePlan, architecture: str, gpu: Gpu) -> Cost:
         for name in values["SUITES"]
         if name != "nano"
     )
-    sampled = len(values["EVALUATE"]) * replies * values["MAX_NEW_TOKENS"] * FULL
-    together = min(TOGETHER, values["EVAL_BATCH"])
-    hours = sampled / together * 2 * size / (gpu.bandwidth * DRAWN) / 3600
-    # keys and values in fp32, of every layer and token
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    kept = 2 * 4 * config.num_hidden_layers * config.num_key_value_heads * head
-    held = 4 * size + values["EVAL_BATCH"] * values["MAX_NEW_TOKENS"] * kept
+    budget, together = values["MAX_NEW_TOKENS"], values["EVAL_BATCH"]
+    asked = len(values["EVALUATE"]) * replies
+    sampled = asked * budget * FULL
+    decoding = math.ceil(asked / together) * budget
+    hours = decoding * decoding_seconds(config, size, together, budget * FULL, gpu) / 3600
+    # the cache in fp32, of every token; the logits of one as the model and sampling hold them
+    held = 4 * size + together * (budget * cache_bytes(config, 4) + 16 * config.vocab_size)
     return Cost(stage.stage, 0.0, sampled, held / 1e9, hours, hours * gpu.dollars)
 
 
