@@ -2,8 +2,7 @@
 
 import pytest
 
-from trlm_utils import plots
-from trlm_utils.rewards import explorer
+from trlm_utils.rewards import explorer, reward_plots
 
 GROUP = {
     "careful": "<think> 2 + 3: 5.</think> The answer is 5.",
@@ -68,6 +67,6 @@ def test_settings_group_and_mix_have_controls():
 
 def test_the_picture_has_a_bar_for_every_part_and_completion():
     table = explorer.compare(GROUP, MIX, answer="5")
-    paid, moved = plots.plot_group(table).axes
+    paid, moved = reward_plots.plot_group(table).axes
     assert len(paid.patches) == 2 * len(GROUP)
     assert [bar.get_width() for bar in moved.patches] == table["advantage"].to_list()

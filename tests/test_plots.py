@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from trlm_utils import doctor, plots
+from trlm_utils.rewards import reward_plots
 
 
 def ladder():
@@ -147,7 +148,7 @@ def test_hack_bench_marks_what_is_paid_more_than_honest_work():
         for mix, totals in {"good": (1.0, 0.0), "bad": (1.0, 3.0)}.items()
         for name, total in zip(("honest", "spam"), totals, strict=True)
     ]
-    axis = plots.plot_hack_bench(pd.DataFrame(rows)).axes[0]
+    axis = reward_plots.plot_hack_bench(pd.DataFrame(rows)).axes[0]
     marks = [(text.get_position(), text.get_text()) for text in axis.texts]
     assert marks == [((1, 1), "!")]  # column bad, row spam
     assert axis.images[0].get_array().tolist() == [[0.0, 0.0], [-1.0, 1.0]]

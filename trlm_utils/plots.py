@@ -74,7 +74,7 @@ def plot_ladder(ladder: Any, by: str = "band", joined: bool = True) -> Any:
 
     panels = list(dict.fromkeys(ladder[by]))
     with plt.rc_context(STYLE):
-        figure, axes = _panels(len(panels), sharey=True)
+        figure, axes = make_panels(len(panels), sharey=True)
         for axis, panel in zip(axes, panels, strict=True):
             rows = ladder[ladder[by] == panel]
             # bands share the stages of the x axis, each recipe has its own
@@ -83,7 +83,7 @@ def plot_ladder(ladder: Any, by: str = "band", joined: bool = True) -> Any:
             axis.set_title(panel.replace("_", " "))
         figure.supylabel("accuracy (%), 95 % interval")
         axes[0].set_ylim(-2, 102)
-        _legend(figure, axes)
+        put_legend(figure, axes)
     plt.close(figure)
     return figure
 
@@ -95,7 +95,7 @@ def _percent(rows: Any) -> tuple[Any, list[Any]]:
     return value, [value - 100 * rows["low"], 100 * rows["high"] - value]
 
 
-def _panels(number: int, width: float = 3.9, **settings: Any) -> tuple[Any, list[Any]]:
+def make_panels(number: int, width: float = 3.9, **settings: Any) -> tuple[Any, list[Any]]:
     """A figure of up to three panels a row, and its panels in reading order."""
     import matplotlib.pyplot as plt
 
@@ -110,7 +110,7 @@ def _panels(number: int, width: float = 3.9, **settings: Any) -> tuple[Any, list
     return figure, list(axes.flat[:number])
 
 
-def _legend(figure: Any, axes: Sequence[Any]) -> None:
+def put_legend(figure: Any, axes: Sequence[Any]) -> None:
     """One legend for all panels: in the empty place of a grid, else above the panels."""
     found: dict[str, Any] = {}
     for axis in axes:
@@ -221,7 +221,7 @@ def plot_rises(comparisons: Any) -> Any:
     bands = list(dict.fromkeys(comparisons["band"]))
     stages = list(dict.fromkeys(comparisons["to"]))
     with plt.rc_context(STYLE):
-        figure, axes = _panels(len(bands), sharey=True)
+        figure, axes = make_panels(len(bands), sharey=True)
         for axis, band in zip(axes, bands, strict=True):
             for decoding, (colour, marker, _) in DECODING_STYLE.items():
                 part = comparisons[
@@ -237,7 +237,7 @@ def plot_rises(comparisons: Any) -> Any:
             axis.set_title(band.replace("_", " "))
             axis.set_xticks(range(len(stages)), map(short, stages), rotation=40, ha="right")
         figure.supylabel("change from the stage before\n(points), 95 % interval")
-        _legend(figure, axes)
+        put_legend(figure, axes)
     plt.close(figure)
     return figure
 
@@ -316,7 +316,7 @@ def plot_ablations(table: Any, decoding: str = "sampled") -> Any:
     groups = list(dict.fromkeys(table["group"]))
     bands = list(dict.fromkeys(table["band"]))
     with plt.rc_context(STYLE):
-        figure, axes = _panels(len(groups), width=4.8 if len(groups) > 1 else 9.0, sharex=True)
+        figure, axes = make_panels(len(groups), width=4.8 if len(groups) > 1 else 9.0, sharex=True)
         for axis, group in zip(axes, groups, strict=True):
             rows = table[table["group"] == group]
             arms = list(dict.fromkeys(rows["arm"]))
@@ -333,55 +333,9 @@ def plot_ablations(table: Any, decoding: str = "sampled") -> Any:
             axis.set_xlim(-2, 102)
             axis.set_title(group)
         figure.supxlabel(f"accuracy (%), {decoding}, 95 % interval; dotted: the reference")
-        _legend(figure, axes)
+        put_legend(figure, axes)
     plt.close(figure)
     return figure
-
-
-def plot_hacking(curves: Any) -> Any:
-    """What is paid (above) and what is wanted (below) over training, a column per group.
-
-    Args:
-        curves: rows with group, arm (the cure first), seed, step, reward,
-            held_out_accuracy (`trlm_utils.evaluation.arms.curves`). Lines are means over seeds,
-            shades reach from the lowest to the highest seed.
-    """
-    import matplotlib.pyplot as plt
-
-    groups = list(dict.fromkeys(curves["group"]))
-    wanted = (
-        ("reward", 1.0, "reward that is paid"),
-        ("held_out_accuracy", 100.0, "held-out\naccuracy (%)"),
-    )
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            2, len(groups), figsize=(3.6 * len(groups) + 0.6, 6.0), sharex=True, squeeze=False
-        )
-        for column, group in zip(axes.T, groups, strict=True):
-            rows = curves[curves["group"] == group]
-            for axis, (name, scale, label) in zip(column, wanted, strict=True):
-                for k, arm in enumerate(dict.fromkeys(rows["arm"])):
-                    part = rows[(rows["arm"] == arm) & rows[name].notna()]
-                    if name == "reward":  # steps differ in their prompts
-                        part = part.assign(step=5 * ((part["step"] - 1) // 5) + 3)
-                    seeds = scale * part.groupby(["step", "seed"])[name].mean().unstack()
-                    _seeds_line(axis, seeds, k, arm)
-                if axis in axes[:, 0]:
-                    axis.set_ylabel(label)
-            column[1].set_ylim(-2, 102)
-            column[1].set_xlabel("step")
-            column[0].set_title(group)
-            column[1].legend(frameon=False, fontsize=10, loc="best")
-    plt.close(figure)
-    return figure
-
-
-def _seeds_line(axis: Any, seeds: Any, k: int, label: str) -> None:
-    """The mean of the seeds (columns) over steps (rows), shaded from lowest to highest."""
-    style = {"color": COLOURS[k], "marker": MARKERS[k], "markersize": 5}
-    axis.plot(seeds.index, seeds.mean(axis=1), label=label, **style)
-    low, high = seeds.min(axis=1), seeds.max(axis=1)
-    axis.fill_between(seeds.index, low, high, color=COLOURS[k], alpha=0.15)
 
 
 def plot_shares(table: Any, label: str, parts: Sequence[str], axis_label: str) -> Any:
@@ -405,102 +359,6 @@ def plot_shares(table: Any, label: str, parts: Sequence[str], axis_label: str) -
         axis.legend(
             frameon=False, fontsize=10, ncols=len(parts), loc="lower left", bbox_to_anchor=(0, 1)
         )
-    plt.close(figure)
-    return figure
-
-
-def plot_group(table: Any) -> Any:
-    """One group of completions: what each part pays, and the advantages that follow.
-
-    Args:
-        table: rows with completion, one column per part (weighted), total, advantage
-            (`trlm_utils.rewards.explorer.compare`).
-    """
-    import matplotlib.pyplot as plt
-
-    parts = [name for name in table if name not in ("completion", "total", "advantage")]
-    places = range(len(table))
-    with plt.rc_context(STYLE):
-        size = (12, 0.5 * len(table) + 2.2)
-        figure, (paid, moved) = plt.subplots(1, 2, figsize=size, sharey=True, width_ratios=(3, 2))
-        ends = {1: [0.0] * len(table), -1: [0.0] * len(table)}  # of the bars so far, by sign
-        for k, part in enumerate(parts):
-            signs = [1 if value >= 0 else -1 for value in table[part]]
-            left = [ends[sign][i] for i, sign in enumerate(signs)]
-            style = {"color": COLOURS[k % 6], "hatch": "//" * (k // 6), "edgecolor": "white"}
-            paid.barh(places, table[part], left=left, label=part.replace("_", " "), **style)
-            for i, (sign, value) in enumerate(zip(signs, table[part], strict=True)):
-                ends[sign][i] += value
-        paid.plot(table["total"], places, "D", color="black", ms=8, label="total")
-        paid.set_xlabel("weighted reward")
-        best = table["advantage"].max()
-        colours = [COLOURS[1] if a == best and a > 0 else COLOURS[5] for a in table["advantage"]]
-        moved.barh(places, table["advantage"], color=colours)
-        moved.set_xlabel("advantage in the group")
-        for axis in (paid, moved):
-            axis.axvline(0, color="black", lw=1)
-            axis.set_axisbelow(True)
-            axis.use_sticky_edges = False  # else the longest bar ends at the frame
-            axis.autoscale_view()
-        paid.set_yticks(places, table["completion"])
-        paid.invert_yaxis()
-        figure.legend(frameon=False, loc="outside upper center", ncols=4)
-    plt.close(figure)
-    return figure
-
-
-def plot_judges(table: Any) -> Any:
-    """What learned judges say of right and of wrong work: one panel of histograms each.
-
-    Args:
-        table: rows with judge, said (its score), truth ("right" or "wrong").
-    """
-    import matplotlib.pyplot as plt
-
-    judges = list(dict.fromkeys(table["judge"]))
-    with plt.rc_context(STYLE):
-        figure, axes = _panels(len(judges), width=5.2)
-        for axis, judge in zip(axes, judges, strict=True):
-            rows = table[table["judge"] == judge]
-            ends = (rows["said"].min(), rows["said"].max())
-            for colour, truth in zip(COLOURS, ("right", "wrong"), strict=False):
-                said = rows.loc[rows["truth"] == truth, "said"]
-                axis.hist(said, 24, ends, color=colour, alpha=0.6, label=truth)
-            axis.set_xlabel(f"what the {judge} model says")
-        axes[0].set_ylabel("replies or steps")
-        _legend(figure, axes)
-    plt.close(figure)
-    return figure
-
-
-def plot_hack_bench(table: Any) -> Any:
-    """Heat map of what mixes pay for bad behaviours, against honest, right work.
-
-    A cell shows the margin over the mix's span (largest minus smallest total): 0 is
-    paid like honest work, above 0 (orange, marked) is hackable, -1 is the worst paid.
-
-    Args:
-        table: rows with mix, behaviour, total, margin (`trlm_utils.rewards.hack_bench.table`).
-    """
-    import matplotlib.pyplot as plt
-    from matplotlib.colors import LinearSegmentedColormap
-
-    margins = table.pivot(index="behaviour", columns="mix", values="margin")
-    totals = table.pivot(index="behaviour", columns="mix", values="total")
-    order = [list(dict.fromkeys(table[name])) for name in ("behaviour", "mix")]
-    shown = (margins / (totals.max() - totals.min())).loc[order[0], order[1]].fillna(0.0)
-    colours = LinearSegmentedColormap.from_list("paid", [COLOURS[0], "white", COLOURS[1]])
-    with plt.rc_context(STYLE | {"axes.grid": False}):
-        size = (0.62 * len(order[1]) + 4.2, 0.36 * len(order[0]) + 2.6)
-        figure, axis = plt.subplots(figsize=size)
-        image = axis.imshow(shown, cmap=colours, vmin=-1, vmax=1, aspect="auto")
-        for row, column in zip(*(shown.to_numpy() > 1e-6).nonzero(), strict=True):
-            axis.text(column, row, "!", ha="center", va="center", weight="bold")
-        names = [name.replace("_", " ") for name in order[1]]
-        axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
-        axis.set_yticks(range(len(order[0])), order[0])
-        bar = figure.colorbar(image, ticks=[-1, 0, 1])
-        bar.ax.set_yticklabels(["paid least", "like honest work", "paid most"])
     plt.close(figure)
     return figure
 

@@ -1,6 +1,6 @@
 """The reward explorer: choose completions, move weights and settings, see what wins.
 
-`compare` is the arithmetic, `plots.plot_group` the picture, `Explorer` the controls
+`compare` is the arithmetic, `reward_plots.plot_group` the picture, `Explorer` the controls
 around both. Without a browser the first two show the same as the third.
 """
 
@@ -11,8 +11,7 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from trlm_utils import plots
-from trlm_utils.rewards import hack_bench, mixes, model_rewards
+from trlm_utils.rewards import hack_bench, mixes, model_rewards, reward_plots
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -143,7 +142,7 @@ class Explorer:
             return
         self.table = compare(chosen, self.weights, self.tokenizer, self.models, **self.row)
         file = io.BytesIO()
-        plots.plot_group(self.table).savefig(file, format="png", dpi=80)
+        reward_plots.plot_group(self.table).savefig(file, format="png", dpi=80)
         self.picture.value = file.getvalue()
         found = hack_bench.totals(self.weights, BENCH_PROBLEMS, self.models)
         bench = hack_bench.verdict("this mix", found)

@@ -46,7 +46,8 @@ ASSUMPTIONS = (
     "token, 8 with activations computed again (Kaplan et al. 2020)",
     f"sampling goes token by token: a step's completions are drawn together as far as memory "
     f"holds them, a batch takes as many decoding steps as its longest completion (all that are "
-    f"allowed), and, without vLLM, a decoding step takes the longer of {LAYER_SECONDS * 1e3:.0f} ms a layer and "
+    f"allowed), and, without vLLM, a decoding step takes the longer of "
+    f"{LAYER_SECONDS * 1e3:.0f} ms a layer and "
     f"reading weights and KV cache at {DRAWN:.0%} of the memory's bandwidth",
     f"rows and completions are {FULL:.0%} as long as allowed, on average",
     "TRL's trainers score tokens in tiles and hold no whole table of logits; PPO holds one of "
