@@ -16,6 +16,7 @@ from trlm_utils.doctor import MIN_FREE_MB, free_disk_mb
 from trlm_utils.files import read_json, runs_root, shown, write_json
 from trlm_utils.runner.digest import inputs_digest, is_finished, read_manifest
 from trlm_utils.runner.kernel import RunFailed, execute
+from trlm_utils.runner.progress import watching
 from trlm_utils.runner.recipes import Plan, RecipeError, StagePlan
 
 
@@ -109,7 +110,8 @@ def run_plan(
         began = time.time()
         try:
             prepare_folder(place, stage, digest, fresh=force)
-            execute(stage, place, plan.needs_hub, verbose)
+            with contextlib.nullcontext() if verbose else watching(place, head):
+                execute(stage, place, plan.needs_hub, verbose)
             wall = time.time() - began
             manifest = read_manifest(place)
             write_json(place / "manifest.json", manifest | {"wall_seconds": round(wall, 1)})
