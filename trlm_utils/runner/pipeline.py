@@ -10,10 +10,12 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from trlm_utils.doctor import MIN_FREE_MB, free_disk_mb
 from trlm_utils.files import read_json, runs_root, shown, write_json
+from trlm_utils.runner import times
 from trlm_utils.runner.digest import inputs_digest, is_finished, read_manifest
 from trlm_utils.runner.kernel import RunFailed, execute
 from trlm_utils.runner.progress import watching
@@ -31,6 +33,11 @@ def run_folder(recipe: str, scale: str, seed: int) -> Path:
 
 
 # --- running ----------------------------------------------------------------------
+
+
+def probe_memory() -> Path:
+    """The file that remembers what this machine was measured to do."""
+    return runs_root() / ".probe.json"
 
 
 @contextlib.contextmanager
@@ -97,6 +104,9 @@ def run_plan(
             f"only {free_disk_mb():.0f} MiB are free where {shown(folder)} lies; "
             f"a run needs {MIN_FREE_MB}"
         )
+    line, speed = times.announce(plan, times.to_run(chosen, folder, force), probe_memory())
+    print(line, flush=True)
+    measured = {"probe": asdict(speed)} if speed else {}
     for number, stage in enumerate(plan.stages, 1):
         if stage not in chosen:
             continue
@@ -114,7 +124,8 @@ def run_plan(
                 execute(stage, place, plan.needs_hub, verbose)
             wall = time.time() - began
             manifest = read_manifest(place)
-            write_json(place / "manifest.json", manifest | {"wall_seconds": round(wall, 1)})
+            took = {"wall_seconds": round(wall, 1)} | measured
+            write_json(place / "manifest.json", manifest | took)
         except OSError as error:
             raise RunFailed(f"stage {stage.stage} failed: {error}") from None
         if manifest.get("status") != "finished":
