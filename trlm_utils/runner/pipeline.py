@@ -12,10 +12,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from trlm_utils.doctor import MIN_FREE_MB, free_disk_mb
 from trlm_utils.files import read_json, runs_root, shown, write_json
 from trlm_utils.runner import times
+from trlm_utils.runner.beside import Beside, evaluating
 from trlm_utils.runner.digest import inputs_digest, is_finished, read_manifest
 from trlm_utils.runner.kernel import RunFailed, execute
 from trlm_utils.runner.progress import watching
@@ -104,9 +106,23 @@ def run_plan(
             f"only {free_disk_mb():.0f} MiB are free where {shown(folder)} lies; "
             f"a run needs {MIN_FREE_MB}"
         )
-    line, speed = times.announce(plan, times.to_run(chosen, folder, force), probe_memory())
+    to_run = times.to_run(chosen, folder, force)
+    line, speed = times.announce(plan, to_run, probe_memory())
     print(line, flush=True)
     measured = {"probe": asdict(speed)} if speed else {}
+    with evaluating(plan, folder, to_run) as beside:
+        _run_stages(plan, folder, chosen, force, verbose, measured, beside)
+
+
+def _run_stages(
+    plan: Plan,
+    folder: Path,
+    chosen: list[StagePlan],
+    force: bool,
+    verbose: bool,
+    measured: dict[str, Any],
+    beside: Beside,
+) -> None:
     for number, stage in enumerate(plan.stages, 1):
         if stage not in chosen:
             continue
@@ -115,6 +131,7 @@ def run_plan(
         place = folder / stage.stage
         if not force and is_finished(place, digest):
             print(f"{head} already finished", flush=True)
+            beside.go_on(stage.stage)
             continue
         print(f"{head} ...", flush=True)
         began = time.time()
@@ -132,6 +149,7 @@ def run_plan(
             raise RunFailed(f"stage {stage.stage} ended without stage.finish(...)")
         line = read_json(place / "metrics.json").get("headline", "")
         print(f"{head} done in {wall:.0f} s  {line}", flush=True)
+        beside.go_on(stage.stage)
 
 
 def select_stages(plan: Plan, folder: Path, start: str = "", only: str = "") -> list[StagePlan]:
