@@ -6,6 +6,7 @@ These take minutes; `pytest -m "not sequence"` leaves them out.
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -71,6 +72,23 @@ def test_every_number_in_the_metrics_is_finite(smoke):
     for stage in STAGES:
         metrics = read_json(runs / "smoke" / stage / "metrics.json")
         assert all(map(math.isfinite, numbers(metrics))), stage
+
+
+def test_the_time_told_at_the_start_is_within_a_factor_of_two(smoke):
+    """Seconds recorded on another machine, or another day of this one, and a probe of today."""
+    runs, printed = smoke
+    told = re.search(r"about ([\d.]+) (seconds|minutes) on this machine \(probe: ", printed)
+    assert told, printed
+    seconds = float(told[1]) * (60 if told[2] == "minutes" else 1)
+    manifests = [read_json(runs / "smoke" / stage / "manifest.json") for stage in STAGES]
+    took = sum(manifest["wall_seconds"] for manifest in manifests)
+    assert took / 2 < seconds < 2 * took
+    assert all(manifest["probe"]["training"] > 0 for manifest in manifests)
+
+
+def test_a_finished_stage_leaves_no_progress(smoke):
+    runs, _ = smoke
+    assert not list((runs / "smoke").glob("*/progress.json"))
 
 
 def test_dpo_starts_from_its_own_reference(smoke):

@@ -98,8 +98,8 @@ def rollouts(run: Path, repeats: int, groups: int = 64, size: int = 8, budget: i
     """Print tokens per second of both ways of sampling, and their ratio."""
     from trlm_utils import chat, generation, machine, models, nanoworld
 
-    machine.limit_threads()
     model, tokenizer = models.load_model(run / "04_dpo" / "model")
+    machine.limit_threads(model)
     model.eval()
     problems = nanoworld.make_problems("benchmark", groups, long_share=0.5)
     texts = [chat.render(tokenizer, chat.to_prompt(p.question), prompt=True) for p in problems]

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trlm_utils import chat, machine
+from trlm_utils import chat, machine, progress
 
 if TYPE_CHECKING:
     import torch
@@ -118,11 +118,12 @@ def complete(
     batch_size = batch_size or usual_batch(model, longest + max_new_tokens)
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))
     completions: list[Tokens] = [[] for _ in prompts]
-    with evaluating(model):
+    with evaluating(model), progress.task("completions", len(order)) as task:
         for first in range(0, len(order), batch_size):
             batch = order[first : first + batch_size]
             read = [prompts[i] for i in batch]
-            drawn = _complete_batch(model, read, end, pad, max_new_tokens, temperature, top_p)
+            with task.part(len(batch)):
+                drawn = _complete_batch(model, read, end, pad, max_new_tokens, temperature, top_p)
             for i, ids in zip(batch, drawn, strict=True):
                 completions[i] = ids
     return completions
@@ -231,7 +232,7 @@ def _complete_batch(
     live = torch.arange(len(prompts), device=model.device)
     written = torch.full((len(prompts), budget), end, device=model.device)
     done = torch.zeros_like(live, dtype=torch.bool)
-    for step in range(budget):
+    for step in progress.track(range(budget), "tokens"):
         token = _draw(logits, temperature, top_p)
         token[done] = end
         written[live, step] = token

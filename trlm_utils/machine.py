@@ -17,6 +17,7 @@ PACKAGES = (
     "lm-eval",
     "math-verify",
 )
+MANY = 10_000_000  # parameters from which on more than one thread is used
 
 
 @dataclass(frozen=True)
@@ -120,15 +121,22 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def limit_threads() -> int:
-    """Let torch use the cores this process may use; returns their number.
+def limit_threads(model: Any = None) -> int:
+    """Let torch use as many threads as a model of this size gains from; returns their number.
 
-    Otherwise torch starts as many threads as the machine shows cores.
+    A small model's work is split into parts too small to share: a second thread gains
+    little, and with any other work on the machine both threads wait for each other. So
+    models under `MANY` parameters get one thread and others all cores that this process may
+    use (torch would start as many as the machine shows). Measured: `tools.threads`.
+
+    Args:
+        model: that is trained or asked; none counts as small.
     """
     import torch
 
-    torch.set_num_threads(cores())
-    return cores()
+    large = model is not None and model.num_parameters() >= MANY
+    torch.set_num_threads(cores() if large else 1)
+    return torch.get_num_threads()
 
 
 def package_versions() -> dict[str, str]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trlm_utils import energy
+from trlm_utils import energy, progress
 from trlm_utils.files import (
     CourseError,
     read_json,
@@ -126,6 +126,7 @@ class Stage:
             "status": "finished",
             "wall_seconds": round(time.time() - self.started, 1),
             "startup_seconds": round(self.startup_seconds, 1),
+            "decoding_seconds": round(progress.spent("completions"), 1),
             "peak_rss_mb": round(peak_memory_mb(), 1),
             "joules": energy.spent(self.joules, energy.joules()),
             "versions": package_versions(),
@@ -133,6 +134,7 @@ class Stage:
         }
         write_json(place, manifest)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
+        (self.folder / progress.NAME).unlink(missing_ok=True)
         print(f"{self.name} finished: {shown(self.folder)}")
 
 
@@ -176,4 +178,5 @@ def open_stage(name: str, recipe: str, seed: int, run_dir: str = "") -> Stage:
         stage.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CourseError(f"cannot write to {shown(stage.folder)}: {error}") from None
+    progress.follow(stage.folder)
     return stage

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from trlm_utils import answers, chat, generation, stats
+from trlm_utils import answers, chat, generation, progress, stats
 from trlm_utils.evaluation.chat_lm import TASKS, chat_lm, put_questions
 from trlm_utils.tokenization import END
 
@@ -54,29 +54,30 @@ def evaluate(
         included), texts, gold, and prompt, which `without_prompts` leaves out.
     """
     records = []
-    for decoding in decodings:
-        lm = chat_lm(model, tokenizer, batch_size, seed)
-        repeats = samples if decoding == "sampled" else 1
-        with tempfile.TemporaryDirectory() as folder:
-            task = Path(folder) / "task.yaml"
-            settings = task_settings(decoding, questions, max_new_tokens, repeats)
-            settings["dataset_kwargs"]["cache_dir"] = folder
-            task.write_text(yaml.safe_dump(settings))
-            samples_by_task = put_questions(lm, [str(task)], seed, system)
-        for found in samples_by_task[f"think_{decoding}"]:
-            drawn = lm.drawn[f"think_{decoding}", found["doc_id"]]
-            records.append(
-                {
-                    "id": found["doc"]["id"],
-                    "band": found["doc"]["band"],
-                    "decoding": decoding,
-                    **{m: found[m] for m in ("accuracy", "truncated", "well_formed")},
-                    "tokens": sum(s.tokens for s in drawn) / repeats,
-                    "texts": [s.text for s in drawn],
-                    "prompt": found["arguments"][0][0],
-                    "gold": found["doc"]["answer"],
-                }
-            )
+    repeats = {name: samples if name == "sampled" else 1 for name in decodings}
+    with progress.task("decodings", sum(repeats.values())) as asking:
+        for decoding in decodings:
+            lm = chat_lm(model, tokenizer, batch_size, seed)
+            with tempfile.TemporaryDirectory() as folder, asking.part(repeats[decoding]):
+                task = Path(folder) / "task.yaml"
+                settings = task_settings(decoding, questions, max_new_tokens, repeats[decoding])
+                settings["dataset_kwargs"]["cache_dir"] = folder
+                task.write_text(yaml.safe_dump(settings))
+                samples_by_task = put_questions(lm, [str(task)], seed, system)
+            for found in samples_by_task[f"think_{decoding}"]:
+                drawn = lm.drawn[f"think_{decoding}", found["doc_id"]]
+                records.append(
+                    {
+                        "id": found["doc"]["id"],
+                        "band": found["doc"]["band"],
+                        "decoding": decoding,
+                        **{m: found[m] for m in ("accuracy", "truncated", "well_formed")},
+                        "tokens": sum(s.tokens for s in drawn) / repeats[decoding],
+                        "texts": [s.text for s in drawn],
+                        "prompt": found["arguments"][0][0],
+                        "gold": found["doc"]["answer"],
+                    }
+                )
     return records
 
 

@@ -3,7 +3,7 @@
     python -m trlm_utils run nano
     python -m trlm_utils run nano --seed 0,1,2
     python -m trlm_utils run nano --seed 1 --set 06_grpo.LEARNING_RATE=2.0e-4
-    python -m trlm_utils list | doctor | compare | show, report or verify RECIPE
+    python -m trlm_utils list | doctor | compare | show, report, record or verify RECIPE
 
 Exit status: 0 done, 1 a stage failed, 2 the request itself was wrong.
 """
@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from trlm_utils.doctor import examine
 from trlm_utils.evaluation import arms
 from trlm_utils.files import CourseError, read_json, shown
-from trlm_utils.runner import parameters, recipe_file, recipes, report
+from trlm_utils.runner import parameters, recipe_file, recipes, report, times
 from trlm_utils.runner.kernel import RunFailed
 from trlm_utils.runner.parameters import RecipeError
-from trlm_utils.runner.pipeline import locked, run_folder, run_plan
+from trlm_utils.runner.pipeline import locked, probe_memory, run_folder, run_plan
 from trlm_utils.runner.recipes import Plan
 
 
@@ -38,10 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
     for name, text in (
         ("show", "print the stages and parameters of a recipe"),
         ("report", "write the report of a run again"),
+        ("record", "remember how long a recipe's last run took, for telling the time of others"),
         ("verify", "build a recipe on tiny stand-ins, one step a stage"),
     ):
         commands.add_parser(name, help=text)
-    for name in ("run", "show", "report", "verify"):
+    for name in ("run", "show", "report", "record", "verify"):
         command = commands.choices[name]
         command.add_argument("recipe", help="a recipe's name, or a path to a YAML file")
         default = "full" if name == "verify" else "nano"
@@ -117,6 +118,9 @@ def _dispatch(options: argparse.Namespace) -> int:
                 from trlm_utils.runner import estimate
 
                 print(f"\n{estimate.text(plan, options.gpu)}")
+            return 0
+        if options.command == "record":
+            print(times.record(plan, folder, probe_memory()))
             return 0
         if options.command == "run":
             if options.seed != str(seed):

@@ -30,6 +30,7 @@ def kernel_environment(needs_hub: bool) -> dict[str, str]:
         "TRL_EXPERIMENTAL_SILENCE": "1",
         "PYTHONWARNINGS": "ignore",
         "TQDM_DISABLE": "1",
+        "OMP_WAIT_POLICY": "passive",  # threads that wait take no core from others
     }
     if needs_hub:
         return quiet

@@ -10,13 +10,18 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from trlm_utils.doctor import MIN_FREE_MB, free_disk_mb
 from trlm_utils.files import read_json, runs_root, shown, write_json
+from trlm_utils.runner import times
+from trlm_utils.runner.beside import Beside, evaluating
 from trlm_utils.runner.digest import inputs_digest, is_finished, read_manifest
 from trlm_utils.runner.kernel import RunFailed, execute
 from trlm_utils.runner.parameters import RecipeError
+from trlm_utils.runner.progress import watching
 from trlm_utils.runner.recipes import Plan, StagePlan
 
 
@@ -31,6 +36,11 @@ def run_folder(recipe: str, scale: str, seed: int) -> Path:
 
 
 # --- running ----------------------------------------------------------------------
+
+
+def probe_memory() -> Path:
+    """The file that remembers what this machine was measured to do."""
+    return runs_root() / ".probe.json"
 
 
 @contextlib.contextmanager
@@ -97,6 +107,23 @@ def run_plan(
             f"only {free_disk_mb():.0f} MiB are free where {shown(folder)} lies; "
             f"a run needs {MIN_FREE_MB}"
         )
+    to_run = times.to_run(chosen, folder, force)
+    line, speed = times.announce(plan, to_run, probe_memory())
+    print(line, flush=True)
+    measured = {"probe": asdict(speed)} if speed else {}
+    with evaluating(plan, folder, to_run) as beside:
+        _run_stages(plan, folder, chosen, force, verbose, measured, beside)
+
+
+def _run_stages(
+    plan: Plan,
+    folder: Path,
+    chosen: list[StagePlan],
+    force: bool,
+    verbose: bool,
+    measured: dict[str, Any],
+    beside: Beside,
+) -> None:
     for number, stage in enumerate(plan.stages, 1):
         if stage not in chosen:
             continue
@@ -105,21 +132,25 @@ def run_plan(
         place = folder / stage.stage
         if not force and is_finished(place, digest):
             print(f"{head} already finished", flush=True)
+            beside.go_on(stage.stage)
             continue
         print(f"{head} ...", flush=True)
         began = time.time()
         try:
             prepare_folder(place, stage, digest, fresh=force)
-            execute(stage, place, plan.needs_hub, verbose)
+            with contextlib.nullcontext() if verbose else watching(place, head):
+                execute(stage, place, plan.needs_hub, verbose)
             wall = time.time() - began
             manifest = read_manifest(place)
-            write_json(place / "manifest.json", manifest | {"wall_seconds": round(wall, 1)})
+            took = {"wall_seconds": round(wall, 1)} | measured
+            write_json(place / "manifest.json", manifest | took)
         except OSError as error:
             raise RunFailed(f"stage {stage.stage} failed: {error}") from None
         if manifest.get("status") != "finished":
             raise RunFailed(f"stage {stage.stage} ended without stage.finish(...)")
         line = read_json(place / "metrics.json").get("headline", "")
         print(f"{head} done in {wall:.0f} s  {line}", flush=True)
+        beside.go_on(stage.stage)
 
 
 def select_stages(plan: Plan, folder: Path, start: str = "", only: str = "") -> list[StagePlan]:

@@ -32,6 +32,27 @@ def step_line(names: Sequence[str], every: int = 1) -> Any:
     return StepLine()
 
 
+def step_progress() -> Any:
+    """A callback that tells `trlm_utils.progress` of every optimizer step."""
+    from transformers import TrainerCallback
+
+    from trlm_utils import progress
+
+    class StepProgress(TrainerCallback):
+        task = None
+
+        def on_train_begin(self, args, state, control, **kwargs):  # noqa: ANN001
+            self.task = progress.begin("training steps", state.max_steps, state.global_step)
+
+        def on_step_end(self, args, state, control, **kwargs):  # noqa: ANN001
+            self.task.at(state.global_step)
+
+        def on_train_end(self, args, state, control, **kwargs):  # noqa: ANN001
+            progress.end(self.task)
+
+    return StepProgress()
+
+
 def held_out_accuracy(
     rows: Sequence[dict[str, Any]],
     tokenizer: Any,
@@ -108,10 +129,15 @@ def kept_checkpoints(folder: Path, tokenizer: Any) -> Any:
 
 
 def quiet(trainer: Any, names: Sequence[str], every: int = 1) -> Any:
-    """Replace the trainer's printing and tables by `step_line`; returns the trainer."""
+    """Replace the trainer's printing and tables by `step_line`, and tell its progress.
+
+    Returns:
+        The trainer.
+    """
     from transformers import PrinterCallback, ProgressCallback
 
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
+    trainer.add_callback(step_progress())
     trainer.add_callback(step_line(names, every))
     return trainer

@@ -1,0 +1,224 @@
+"""Measure what a second thread brings to each kind of work, alone and beside other work.
+
+    python -m tools.threads [--repeats 5] [--work "0.14M sft,7M sft"] [--out threads.csv]
+
+Each kind of work (training steps as SFT, DPO and GRPO make them, rollouts, evaluation) is
+done with one thread, with as many as there are cores, and with those and
+``OMP_WAIT_POLICY=passive``; alone, and beside one busy process. The settings take turns, so
+that a machine that slows down slows all of them. The table has the median of the seconds and
+of their ratio to one thread in the same turn (above 1 is slower), and the ratio of the best
+turns, which tells most where other work comes and goes. `machine.limit_threads` chooses by
+this. Nothing here is a test: it times things.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from trlm_utils import machine
+from trlm_utils.files import shown, write_text
+
+# hidden size, layers, vocabulary of the models; the first is the course's own
+SIZES = {"0.14M": (64, 2, 512), "1M": (128, 4, 512), "7M": (256, 8, 2048), "29M": (512, 8, 4096)}
+KINDS = ("sft", "dpo", "grpo", "rollouts", "evaluation")
+WORK = [f"0.14M {kind}" for kind in KINDS]
+WORK += [f"{size} {kind}" for size in list(SIZES)[1:] for kind in ("sft", "rollouts")]
+
+BUSY = "import os\nstarter = os.getppid()\nwhile os.getppid() == starter: pass"
+
+
+# --- one kind of work ---------------------------------------------------------------
+
+
+def make_model(size: str) -> Any:
+    """A Llama with random weights."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    hidden, layers, vocabulary = SIZES[size]
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=hidden * 8 // 3,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 16 if hidden < 256 else hidden // 64,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        use_cache=False,
+    )
+    return LlamaForCausalLM(config)
+
+
+def training_step(model: Any, rows: int, tokens: int, reference: bool) -> None:
+    """Forward, backward and AdamW on rows of so many tokens, half of which carry loss."""
+    import torch
+
+    steps = torch.optim.AdamW(model.parameters(), 1e-4)
+    ids = torch.randint(5, model.config.vocab_size, (rows, tokens))
+    targets = ids[:, tokens // 2 :].flatten()
+
+    def loss() -> Any:
+        logits = model(input_ids=ids, logits_to_keep=tokens - tokens // 2 + 1).logits[:, :-1]
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets)
+
+    if reference:
+        with torch.no_grad():
+            loss()
+    loss().backward()
+    steps.step()
+    steps.zero_grad()
+
+
+def drawing(model: Any, completions: int, budget: int, temperature: float) -> None:
+    """Completions of prompts of 40 tokens, 8 of each prompt, to the end of the budget."""
+    import torch
+
+    from trlm_utils import generation
+
+    prompts = torch.randint(5, model.config.vocab_size, (completions // 8, 40)).tolist()
+    generation.complete(
+        model,
+        [ids for ids in prompts for _ in range(8)],
+        end=-1,  # no token: every completion takes the whole budget
+        pad=0,
+        max_new_tokens=budget,
+        temperature=temperature,
+        batch_size=256,
+    )
+
+
+def work_of(size: str, kind: str) -> Callable[[], None]:
+    """A fraction of a second of one kind of work, on a model of a size, as a function."""
+    model = make_model(size)
+    small = size == "0.14M"
+    if kind in ("sft", "dpo", "grpo"):
+        rows = {"sft": 32, "dpo": 64, "grpo": 128}[kind] if small else {"1M": 16}.get(size, 4)
+        times = {"sft": 3, "dpo": 1, "grpo": 1}[kind] if small else 1
+        return lambda: [training_step(model, rows, 110, kind == "dpo") for _ in range(times)]
+    completions = 256 if small else {"1M": 128}.get(size, 32)
+    budget = 16 if size in ("0.14M", "1M") else 6
+    temperature = 0.0 if kind == "evaluation" else 1.0
+    return lambda: drawing(model, completions, budget, temperature)
+
+
+def serve(threads: int) -> None:
+    """Time the work whose names come in, a line each, until the input ends."""
+    import torch
+
+    torch.set_num_threads(threads)
+    ready: dict[str, Callable[[], None]] = {}
+    for line in sys.stdin:
+        name = line.strip()
+        if name not in ready:
+            ready[name] = work_of(*name.split())
+            ready[name]()  # an uncounted turn
+        began = time.perf_counter()
+        ready[name]()
+        print(time.perf_counter() - began, flush=True)
+
+
+# --- settings in turns --------------------------------------------------------------
+
+
+def settings() -> dict[str, tuple[int, dict[str, str]]]:
+    """Name -> threads, environment."""
+    many = machine.cores()
+    passive = {"OMP_WAIT_POLICY": "passive"}
+    return {"1": (1, {}), f"{many}": (many, {}), f"{many} passive": (many, passive)}
+
+
+def start(threads: int, variables: dict[str, str]) -> subprocess.Popen:
+    """A process that times work with so many threads."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "MKL_"))}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tools.threads", "--serve", str(threads)],
+        env=own | variables | {"OMP_NUM_THREADS": str(threads)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def measure(repeats: int, works: Sequence[str], chosen: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each work, surroundings and setting: seconds, ratio to one thread."""
+    if machine.cores() == 1:
+        raise SystemExit("this process may use one core only: there is nothing to compare")
+    workers = {name: start(*how) for name, how in settings().items() if name in ("1", *chosen)}
+    rows = []
+    try:
+        for work in works:
+            for beside in ("nothing", "a busy process"):
+                seconds = turns(workers, work, beside != "nothing", repeats)
+                for name, found in seconds.items():
+                    ratios = [a / b for a, b in zip(found, seconds["1"], strict=True)]
+                    rows.append(
+                        {"work": work, "beside": beside, "threads": name}
+                        | {"seconds": round(statistics.median(found), 4)}
+                        | {"ratio": round(statistics.median(ratios), 2)}
+                        | {"lowest": round(min(ratios), 2), "highest": round(max(ratios), 2)}
+                        | {"of best turns": round(min(found) / min(seconds["1"]), 2)}
+                    )
+                    print(json.dumps(rows[-1]), flush=True)
+    finally:
+        for worker in workers.values():
+            worker.stdin.close()
+            worker.wait()
+    return rows
+
+
+def turns(
+    workers: dict[str, subprocess.Popen], work: str, busy: bool, repeats: int
+) -> dict[str, list[float]]:
+    """Seconds of each setting, which take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    other = None
+    if busy:
+        other = subprocess.Popen([sys.executable, "-c", BUSY])
+    try:
+        for turn in range(repeats + 1):
+            for name, worker in workers.items():
+                worker.stdin.write(f"{work}\n")
+                worker.stdin.flush()
+                found = float(worker.stdout.readline())
+                if turn:  # the first is for warming up
+                    seconds[name].append(found)
+    finally:
+        if other:
+            other.kill()
+            other.wait()
+    return seconds
+
+
+def main() -> None:
+    """See the top of this file."""
+    parser = argparse.ArgumentParser(description="What a second thread brings.")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--work", default=",".join(WORK), help="model and kind, with commas")
+    parser.add_argument("--settings", default=",".join(settings()), help="1 is always there")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--serve", type=int, default=0, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve(options.serve)
+        return
+    import pandas as pd
+
+    lists = (options.work.split(","), options.settings.split(","))
+    table = pd.DataFrame(measure(options.repeats, *lists))
+    if options.out:
+        write_text(options.out, table.to_csv(index=False))
+        print(f"table: {shown(options.out)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""How long a recipe takes on this machine: seconds recorded elsewhere, scaled by the probe.
+
+``recorded.yaml`` holds, for each recipe at each scale, the seconds of its stages and the
+probe figures of the machine that measured them. ``python -m trlm_utils record RECIPE``
+writes the entry of a recipe anew from its last run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from trlm_utils import machine
+from trlm_utils.files import CourseError, write_text
+from trlm_utils.runner import probe
+from trlm_utils.runner.digest import inputs_digest, read_manifest
+from trlm_utils.runner.parameters import WIRING
+from trlm_utils.runner.probe import Speed
+from trlm_utils.runner.progress import duration
+from trlm_utils.runner.recipes import Plan, StagePlan
+
+RECORDED = Path(__file__).with_name("recorded.yaml")
+SHORT = 60.0  # seconds: what was recorded as less is not worth a probe
+HEAD = """\
+# Seconds of finished runs, and what the machine that made them does: tokens per second of
+# training and decoding, seconds of start-up (runner/probe.py). Of a stage's seconds, those of
+# start-up and decoding are named; the others count as training.
+# Written by `python -m trlm_utils record RECIPE`.
+"""
+
+
+def key(plan: Plan) -> str:
+    """Name of a recipe at a scale: ``nano``, ``trlm-full``."""
+    return plan.recipe if plan.scale == "nano" else f"{plan.recipe}-{plan.scale}"
+
+
+def settings(stage: StagePlan) -> str:
+    """Eight hex digits for a stage's parameters, those that the runner sets left out."""
+    own = {name: value for name, value in stage.parameters.items() if name not in WIRING}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def load(place: Path = RECORDED) -> dict[str, Any]:
+    """All that is recorded."""
+    import yaml
+
+    return yaml.safe_load(place.read_text(encoding="utf-8")) or {}
+
+
+def to_run(stages: Sequence[StagePlan], folder: Path, force: bool) -> list[StagePlan]:
+    """The stages that are not finished with the inputs that they would get now."""
+    found: list[StagePlan] = []
+    for stage in stages:
+        again = {other.stage for other in found}
+        manifest = read_manifest(folder / stage.stage)
+        finished = manifest.get("status") == "finished"
+        if (
+            force
+            or not finished
+            or again & set(stage.reads)
+            or manifest.get("inputs") != inputs_digest(stage, folder)
+        ):
+            found.append(stage)
+    return found
+
+
+def predict(entry: dict[str, Any], stages: Sequence[StagePlan], here: Speed) -> float:
+    """Seconds that stages take on a machine.
+
+    Each stage's recorded seconds are split into start-up, decoding and the rest, and each
+    part is scaled by the ratio of the two machines' figures for it.
+
+    Args:
+        entry: of `load`; every stage is in it.
+        here: figures of the machine.
+    """
+    there = probe.known(entry["probe"])
+    total = 0.0
+    for stage in stages:
+        one = entry["stages"][stage.stage]
+        rest = one["seconds"] - one["startup"] - one["decoding"]
+        total += one["startup"] * here.startup / there.startup
+        total += one["decoding"] * there.decoding / here.decoding
+        total += max(0.0, rest) * there.training / here.training
+    return total
+
+
+def announce(
+    plan: Plan, stages: Sequence[StagePlan], memory: Path, recorded: Path = RECORDED
+) -> tuple[str, Speed | None]:
+    """The line that says how long stages will take here, and this machine's figures.
+
+    Args:
+        stages: those to run (`to_run`).
+        memory: file that remembers the last probe.
+    """
+    entry = load(recorded).get(key(plan))
+    if not entry or any(stage.stage not in entry["stages"] for stage in stages):
+        return "not recorded yet: time unknown", None
+    there = probe.known(entry["probe"])
+    seconds = sum(entry["stages"][stage.stage]["seconds"] for stage in stages)
+    told = f"recorded on {entry['machine']}: {speeds(there)}"
+    here = None if seconds < SHORT else probe.this_machine(plan.stages[0].parameters, memory)
+    if here is None:
+        line = f"about {duration(seconds)}, as {told}"
+    else:
+        took = duration(predict(entry, stages, here))
+        line = f"about {took} on this machine (probe: {speeds(here)}; {told})"
+    if any(entry["stages"][s.stage]["settings"] != settings(s) for s in stages):
+        line += "; settings differ from the recorded ones, so it may be far off"
+    return line, here
+
+
+def speeds(of: Speed) -> str:
+    """``20,100 training and 7,900 decoding tokens/s, start-up 6 s``."""
+    return (
+        f"{of.training:,.0f} training and {of.decoding:,.0f} decoding tokens/s, "
+        f"start-up {of.startup:.0f} s"
+    )
+
+
+def record(plan: Plan, folder: Path, memory: Path, place: Path = RECORDED) -> str:
+    """Write a recipe's entry from its finished run; returns a line for people.
+
+    Args:
+        memory: file that remembers the last probe.
+
+    Raises:
+        CourseError: when a stage is not finished, or this machine cannot be measured.
+    """
+    import yaml
+
+    stages, here = {}, None
+    for stage in plan.stages:
+        manifest = read_manifest(folder / stage.stage)
+        if manifest.get("status") != "finished":
+            raise CourseError(f"{stage.stage} is not finished: run {plan.recipe} first")
+        stages[stage.stage] = {
+            "seconds": manifest["wall_seconds"],
+            "startup": manifest.get("startup_seconds", 0.0),
+            "decoding": manifest.get("decoding_seconds", 0.0),
+            "settings": settings(stage),
+        }
+        here = probe.known(manifest.get("probe")) or here
+    # a recipe that was never recorded is not probed for when it starts
+    here = here or probe.this_machine(plan.stages[0].parameters, memory)
+    if here is None:
+        raise CourseError("this machine could not be measured: python -m trlm_utils.runner.probe")
+    entry = {
+        "machine": f"{machine.cores()} cores",
+        "probe": asdict(here),
+        "stages": stages,
+    }
+    content = load(place) | {key(plan): entry}
+    write_text(place, HEAD + yaml.safe_dump(content, sort_keys=False))
+    return f"{key(plan)}: {duration(sum(s['seconds'] for s in stages.values()))} recorded"
