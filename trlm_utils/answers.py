@@ -181,13 +181,16 @@ def equal(answer: str, gold: str) -> bool | None:
     that still has to be worked out ("34 + 3" for 37) is no answer.
     """
     answer, gold = _tidy(answer), _tidy(gold)
-    if not _fold(gold):
+    gold_number = as_number(gold, letters=False)
+    if gold_number is not None and (number := as_number(answer)) is not None:
+        return _close(number, gold_number)
+    folded = _fold(gold)
+    if not folded:
         return None
-    if _fold(answer) == _fold(gold):
+    if _fold(answer) == folded:
         return True
     if re.match(r"(?:n't|not)\b", answer, re.IGNORECASE):
         return False
-    gold_number = as_number(gold, letters=False)
     if gold_number is not None:
         verdict = _equal_number(answer, gold_number)
         if verdict is not None:
@@ -209,10 +212,7 @@ def _equal_number(answer: str, gold: float | int) -> bool | None:
     ``2 + 2 = 4`` and ``x = 4`` state a finished number last, ``34 + 3`` and ``x + 1 = 4``
     leave work to the checker, which would pay for copying the question.
     """
-    number = as_number(answer)
-    if number is not None:
-        return _close(number, gold)
-    offered = re.split(r",?\s+or\s+|,\s+", answer)
+    offered = re.split(r",?\s+or\s+" if "=" in answer else r",?\s+or\s+|,\s+", answer)
     if len(offered) > 1:  # 3/4, or 0.75: one number, said twice
         return len(offered) < 4 and all(equal(one, str(gold)) for one in offered)
     *before, last = (side.strip() for side in answer.split("="))
@@ -239,6 +239,8 @@ def _close(value: float | int, gold: float | int) -> bool:
 
 def _tidy(text: str) -> str:
     r"""Remove what only decorates: bold marks, math brackets, thin spaces."""
+    if text.isalnum():  # nothing to remove
+        return text
     text = re.sub(r",\\!\s*", ",", text)  # 11,\! 111: a thousands separator set in LaTeX
     for mark in ("**", r"\(", r"\)", r"\[", r"\]", r"\,", r"\!"):
         text = text.replace(mark, "")

@@ -1,9 +1,9 @@
 r"""A number as people write it: with currency, unit, magnitude or percent sign.
 
-    >>> as_number("$1,200"), as_number("30 km/h"), as_number("5 million"), as_number("17 or 18")
-    (1200, 30, 5000000, None)
-    >>> bare("3/4 of the cake"), bare("2 1/2 cups")
-    ('3/4', '5/2')
+>>> as_number("$1,200"), as_number("30 km/h"), as_number("5 million"), as_number("17 or 18")
+(1200, 30, 5000000, None)
+>>> bare("3/4 of the cake"), bare("2 1/2 cups")
+('3/4', '5/2')
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from fractions import Fraction
 
 MAX_DIGITS = 300  # of a number that is compared directly
+LONGEST = 500  # characters of a number with its unit
 DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 CURRENCY = r"(?:(?:US|AU|CA)?\\?\$|[€£¥₹]|USD|Rs\.?)"
 MAGNITUDES = {
@@ -26,11 +27,9 @@ NUMBER_WORDS = (
     "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|"
     "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|zero"
 )
-PARTS_OF_ONE = (
-    "thirds|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths|thousandths"
-)
+PARTS_OF_ONE = "thirds|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths|thousandths"
 POWERS = "squared|cubed|factorial"
-_MAGNITUDE = r"\s*(?:(hundred|thousand|million|billion|trillion)s?\b|([kK])(?![\w]))"
+_MAGNITUDE = r"\s*(hundred|thousand|million|billion|trillion)s?\b"
 # Letters that stand for a unit behind a number; x, y, n are left to be variables.
 _LETTER = r"[mgshLlVWNJCFA](?![\w])"
 _WORD = r"[^\W\d_]{2,}(?:['’][^\W\d_]+)?\.?"
@@ -46,16 +45,16 @@ _WITH_LETTERS = _unit(rf"{_WORD}|{_LETTER}|a(?=\s)")
 _WORDS_ONLY = _unit(_WORD)
 
 
-def _plain(unit: str) -> re.Pattern[str]:
+def _plain(unit: str, magnitude: str) -> re.Pattern[str]:
     return re.compile(
         rf"({CURRENCY}?)\s*([-−+]?)\s*{CURRENCY}?\s*({DIGITS})"
-        rf"(\s+and\s+a\s+half\b)?(?:{_MAGNITUDE})?\s*({unit})?[.,!?]?"
+        rf"(\s+and\s+a\s+half\b)?(?:{magnitude})?\s*({unit})?[.,!?]?"
     )
 
 
 _SIMPLE = re.compile(rf"(-?)({DIGITS})")
-_PLAIN = _plain(_WITH_LETTERS)
-_PLAIN_GOLD = _plain(_WORDS_ONLY)
+_PLAIN = _plain(_WITH_LETTERS, rf"{_MAGNITUDE}|([kK])(?!\w)")
+_PLAIN_GOLD = _plain(_WORDS_ONLY, rf"{_MAGNITUDE}()")
 NOT_A_UNIT = re.compile(
     rf"(?<!\\)\b(?:hundreds?|thousands?|millions?|billions?|trillions?|dozens?|halves|half|pi|or|"
     rf"and|plus|minus|times(?!\s*(?:$|[.,]|a\b|as\b|per\b|each\b))|divided|over|than|to|not|no|"
@@ -81,9 +80,7 @@ _FINISHED = re.compile(
     (?:\s*\\(?:text|mathrm|mbox)\s*\{{[^{{}}]*\}}(?:\s*\^\s*\{{?\d\}}?)?|\s+[^\W\d_]+)?""",
     re.VERBOSE,
 )
-_VULGAR = str.maketrans(
-    {"½": " 1/2", "¼": " 1/4", "¾": " 3/4", "⅓": " 1/3", "⅔": " 2/3", "⁄": "/"}
-)
+_VULGAR = str.maketrans({"½": " 1/2", "¼": " 1/4", "¾": " 3/4", "⅓": " 1/3", "⅔": " 2/3", "⁄": "/"})
 
 
 def as_number(text: str, letters: bool = True) -> float | int | None:
@@ -101,7 +98,7 @@ def as_number(text: str, letters: bool = True) -> float | int | None:
     simple = _SIMPLE.fullmatch(text)
     if simple:
         return _signed(simple[2], bool(simple[1]))
-    found = (_PLAIN if letters else _PLAIN_GOLD).fullmatch(text)
+    found = len(text) <= LONGEST and (_PLAIN if letters else _PLAIN_GOLD).fullmatch(text)
     if not found:
         return None
     currency, sign, digits, half, word, letter, unit = found.groups()
@@ -129,7 +126,7 @@ def _signed(digits: str, negative: bool) -> float | int | None:
 def bare(text: str) -> str:
     """A fraction without its unit, a mixed number as a fraction; other text unchanged."""
     text = text.translate(_VULGAR).strip()
-    found = _FRACTION.fullmatch(text)
+    found = len(text) <= LONGEST and _FRACTION.fullmatch(text)
     if not found or (found[5] and NOT_A_UNIT.search(found[5])):
         return text
     sign, whole, top, bottom = (part or "" for part in found.groups()[:4])

@@ -24,6 +24,8 @@ from trlm_utils.quantity import (
     as_number,
 )
 
+TAIL = 4000  # characters at the end of a text in which its statement is looked for
+
 _WORD = re.compile(r"[^\W\d_]+")
 _ATTACHED = r"(?!(?:st|nd|rd|th|am|pm|AM|PM)\b)[a-zA-Z]{2,}(?:\^[23]|[²³]|\b)"
 # A value that stands by itself: not the 4 of x^4 or room-4.
@@ -39,7 +41,7 @@ _VALUE = re.compile(
     re.VERBOSE,
 )
 _LIKELY = r"(?:maybe|perhaps|possibly|even|about)"
-_UNITS = r"(?:[ \t]*[^\W\d_]+\.?){0,2}?"
+_UNITS = r"(?:[ \t]*\b[^\W\d_]+\.?){0,2}?"
 _BIG_AND_SMALL = (
     r"(?:hours?|hrs?|h)\W+(?:and\s+)?{}\s*(?:min|m\b)|(?:minutes?|mins?|m)\W+(?:and\s+)?{}\s*s(?:ec|\b)"
     r"|(?:feet|foot|ft)\W+(?:and\s+)?{}\s*in|(?:pounds?|lbs?)\W+(?:and\s+)?{}\s*(?:oz|ounce)"
@@ -66,7 +68,8 @@ _UNDONE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _LEFT_OPEN = re.compile(
-    r"(?:(?:[\d)\]}%]|(?<![^\W\d_])[a-zA-Z])[ \t]*[+*×÷·^]|(?:[\d)\]}]|(?<![^\W\d_])[a-z])[ \t]+[-−]"
+    r"(?:(?:[\d)\]}%]|(?<![^\W\d_])[a-zA-Z])[ \t]*[+*×÷·^]"
+    r"|(?:[\d)\]}]|(?<![^\W\d_])[a-z])[ \t]+[-−]"
     r"|[<>≤≥≠]|!=|\\(?:le|ge|lt|gt|neq?|leq|geq)"
     r"|\b(?:half|twice|double|triple|thirds?|quarters?)\s+(?:of\s+)?"
     r"|\b(?:root|square|cube|half|log)\s+of)[ \t]*(?:the\s+)?$",
@@ -98,9 +101,12 @@ _HEDGE = re.compile(rf"\b(?:or|{_LIKELY[3:-1]}|no)\b|^\s*[-−\d.]+\s*(?:,\s*[-�
 _REASON = re.compile(r"(?<=\d)(?:\s?[^\W\d_]+){0,5},?\s(?:because|since)\s[^.!?\n=]*[.!?]*\s*$")
 _BOLD = re.compile(r"(?<![\w*])\*{1,3}(\S(?:[^*\n]*\S)?)\*{1,3}(?![\w*])")
 _DISPLAY = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", re.DOTALL)
-_BARE_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
+_BARETAIL = 4000  # characters at the end of a text in which its statement is looked for
+
+_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _MARKED = re.compile(r"\\(?:text|mbox|mathrm|operatorname|textbf)\s*\{[^{}]*\}|\\[a-zA-Z]+")
 _TAG = re.compile(r"</?[a-zA-Z]+>")
+_MEANT = re.compile(r"[\w\\^<>=≤≥≠+*/×÷√²³π!-]")  # signs that change what a number means
 _BULLET = re.compile(r"^(?:[-*•]\s+|\d+[.)]\s+(?=\S)|[-=]*>\s*)")
 
 
@@ -146,7 +152,7 @@ def _is_formula(content: str, following: str) -> bool:
 
 def stated(text: str) -> str | None:
     """What a text states last, or None: a formula, a number, all that a list offers, a word."""
-    text = _BOLD.sub(r"\1", _TAG.sub("\n", text).strip())
+    text = _BOLD.sub(r"\1", _TAG.sub("\n", text[-TAIL:]).strip())
     text = _DISPLAY.sub(lambda m: f"${' '.join((m[1] or m[2] or m[3]).split())}$", text)
     text = without_asides(_without_reason(text))
     if "$" in text and (found := formulas(text)):
@@ -181,6 +187,9 @@ def _bare_lines(text: str) -> str | None:
     last = re.sub(r"\s*(?:-+>|=+>|→|⇒)\s*", " = ", lines[-1]).rstrip(" .!?,")
     if not re.search(r"\d", last):
         return None
+    values = list(_VALUE.finditer(last))
+    if len(values) == 1 and not _MEANT.search(last.replace(values[0][0], " ", 1)):
+        last = values[0][0]  # decorated: ~5, 5 }
     offered = [last]
     while len(lines) > len(offered) and as_number(last) is not None:
         before = lines[-len(offered) - 1]
