@@ -26,7 +26,7 @@ OPEN, CLOSE = "<think>", "</think>"
 # What announces an answer; the last one counts.
 _MARK = re.compile(
     r"(?:answer(?: is| would be| should be|:|\s*=)|####(?=\s*[-−$0-9.])|^A:)[\s:*]*(?=\S)"
-    r"(?:(?:therefore|thus|then|simply|just)\b,?\s*)?",
+    r"(?:(?:therefore|thus|then|simply|just|about|around|approximately)\b,?\s*)?",
     re.IGNORECASE | re.MULTILINE,
 )
 # Where the answer ends and talk about it begins, unless the talk takes it back.
@@ -46,6 +46,7 @@ _TAGS = re.compile(r"</?(?:answer|think|reasoning)>")
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|(?=<answer>)|\Z)", re.DOTALL)
 # Between two boxes that are offered side by side.
 _BESIDE = re.compile(r"[\s$]*,?\s*(?:or|and)?[\s$]*(?:[a-z]\s*=)?[\s$]*")
+_OR = re.compile(r"\bor\s+(?:maybe\s+)?(?:the\s+)?$", re.IGNORECASE)  # between two answers
 _UNSOLVED = re.compile(r"[a-zA-Z]\s*[-+]\s*\w|\d\s*[-+]\s*[a-zA-Z]")
 _WITH_UNIT = re.compile(r"(?<![\w.])[0-9.,]*[0-9]\s+[a-zA-Z]+")
 # Forms that sympy may take minutes over; a gold answer of that form is still compared.
@@ -145,6 +146,8 @@ def _in_words(text: str) -> str | None:
     if boxes and (boxed := _content(text, boxes[-1].end())) is not None:
         return _beside(text, boxes) or boxed.strip()
     marks = list(_MARK.finditer(text))
+    if len(marks) > 1 and _OR.search(text[: marks[-1].start()]):
+        return _stated(text[marks[-2].end() :].split("\n")[0])
     if marks:
         return _stated(text[marks[-1].end() :].split("\n")[0])
     return stated(text)
@@ -212,13 +215,19 @@ def _equal_number(answer: str, gold: float | int) -> bool | None:
     ``2 + 2 = 4`` and ``x = 4`` state a finished number last, ``34 + 3`` and ``x + 1 = 4``
     leave work to the checker, which would pay for copying the question.
     """
-    offered = re.split(r",?\s+or\s+" if "=" in answer else r",?\s+or\s+|,\s+", answer)
-    if len(offered) > 1:  # 3/4, or 0.75: one number, said twice
-        return len(offered) < 4 and all(equal(one, str(gold)) for one in offered)
+    if re.search(r"[<>≤≥≠]|!=", answer):
+        return False
+    offered = re.split(r",?\s+or\s+|,\s+", answer)
+    if len(offered) > 1:
+        names = {one.partition("=")[0].strip() for one in offered if "=" in one}
+        if len(names) < len(offered) or " or " in answer:  # 3/4, or 0.75: one number, said twice
+            return len(offered) < 4 and all(equal(one, str(gold)) for one in offered)
+        answer = offered[-1]  # x = 5, y = 3
     *before, last = (side.strip() for side in answer.split("="))
-    said = [number for side in before if (number := as_number(side)) is not None]
+    said = [n for side in before if "!" not in side and (n := as_number(side)) is not None]
     if any(map(_is_unsolved, before)) or not all(_close(n, gold) for n in said):
         return False
+    last = re.sub(r"^[\[{]([^\[\]{}]*)[\]}]$", r"\1", last)
     number = as_number(last)
     if number is not None:
         return _close(number, gold)

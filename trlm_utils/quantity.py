@@ -38,7 +38,8 @@ _NEXT = rf"(?:\s*[/·]\s*|\s+|-)(?:{_WORD}|{_LETTER}|a(?=\s)){_POWER}"
 
 
 def _unit(first: str) -> str:
-    return rf"(?:%|¢|[$€£₹¥](?=\W|$)|(?:/\s*)?(?:{first}){_POWER}(?:{_NEXT})*)"
+    sign = r"%|¢|(?:°|\^\s*\{?\\circ\}?)\s*[CF]?|[$€£₹¥](?=\W|$)"
+    return rf"(?:{sign}|(?:/\s*)?(?:{first}){_POWER}(?:{_NEXT})*)"
 
 
 _WITH_LETTERS = _unit(rf"{_WORD}|{_LETTER}|a(?=\s)")
@@ -62,7 +63,7 @@ NOT_A_UNIT = re.compile(
     re.IGNORECASE,
 )
 _FRACTION = re.compile(
-    rf"{CURRENCY}?\s*([-−]?)\s*{CURRENCY}?\s*(?:([0-9]+)(?:\s+and)?\s+)?([0-9]+)\s*/\s*([0-9]+)"
+    rf"{CURRENCY}?\s*([-−]?)\s*{CURRENCY}?\s*(?:([0-9]+)\s+(?:and\s+)?)?([0-9]+)\s*/\s*([0-9]+)"
     rf"(?:\s*({_WITH_LETTERS}))?[.,!?]?"
 )
 # A number that nothing is left to do on: a literal, a fraction, a power, a root.

@@ -32,7 +32,7 @@ _ATTACHED = r"(?!(?:st|nd|rd|th|am|pm|AM|PM)\b)[a-zA-Z]{2,}(?:\^[23]|[²³]|\b)"
 _VALUE = re.compile(
     rf"""(?<![\w.^/:{{\\√])(?<![{{^a-zA-Z][-−])
     (?:(?<![\d)%])[-−](?=\s?[\d.$€£\\]))?(?:{CURRENCY}\s?)?(?:[-−](?=[\d.]))?
-    (?:[0-9]+\s+[0-9]+/[0-9]+ | [0-9]+\s?/\s?[0-9]+
+    (?:[0-9]+\s+(?:and\s+)?[0-9]+/[0-9]+ | [0-9]+\s?/\s?[0-9]+
       | (?:{DIGITS})?\s*{FRAC} | (?:{DIGITS})?\s*{ROOT}
       | (?:{DIGITS})\^(?:{BRACED}|\d+) | (?:{DIGITS})[½¼¾⅓⅔]? | [½¼¾⅓⅔])
     (?:\s+and\s+a\s+half\b)?
@@ -72,12 +72,14 @@ _LEFT_OPEN = re.compile(
     r"|(?:[\d)\]}]|(?<![^\W\d_])[a-z])[ \t]+[-−]"
     r"|[<>≤≥≠]|!=|\\(?:le|ge|lt|gt|neq?|leq|geq)"
     r"|\b(?:half|twice|double|triple|thirds?|quarters?)\s+(?:of\s+)?"
+    r"|(?:^|(?<=[a-z,:.] ))\d*[b-fi-kn-rt-z]\s*[-+]\s*[\w.]+\s*="  # an equation to be solved
+    r"|\b(?:sqrt|log|ln|max|min|gcd|lcm)\s*\("
     r"|\b(?:root|square|cube|half|log)\s+of)[ \t]*(?:the\s+)?$",
     re.IGNORECASE,
 )
 # After a result these begin another statement.
 _CLAIM = re.compile(
-    r"\n|[.!?;]\s|\b(?:so|then|thus|therefore|hence|makes?|leaves?|gives?|gets?|equals?|is|are|was|total|which|meaning|rounds?)\b"
+    r"\n|[.!?;]\s|\b(?:so|then|thus|therefore|hence|makes?|leaves?|gives?|gets?|equals?|is|are|was|which|meaning|rounds?)\b"
 )
 _DENIED = re.compile(
     r"(?:\bnot|n't|n’t|\bcannot be|\bnever|\bneither)\s+(?:exactly |equal to |be )?$", re.IGNORECASE
@@ -85,7 +87,7 @@ _DENIED = re.compile(
 _DENIED_AFTER = re.compile(
     rf"{_UNITS}\s*\b(?:is|was)(?:(?:n['’]t|\s+not)\s+(?:the|right|correct|it|true|possible|my)"
     rf"|\s+(?:wrong|incorrect|false|impossible))\b"
-    rf"|\s*(?:{POWERS}|{PARTS_OF_ONE}|third|and an? (?:quarter|third))\b"
+    rf"|{_UNITS}\s*below zero|\s*(?:{POWERS}|{PARTS_OF_ONE}|third|and an? (?:quarter|third))\b"
     rf"|{_UNITS}\s*,?\s*\bor\s+(?:{_LIKELY}\s+)?(?:{NUMBER_WORDS}|one)\b",
     re.IGNORECASE,
 )
@@ -99,19 +101,21 @@ _ASIDE = re.compile(
 )
 _HEDGE = re.compile(rf"\b(?:or|{_LIKELY[3:-1]}|no)\b|^\s*[-−\d.]+\s*(?:,\s*[-−\d.]+\s*)+$", re.I)
 _REASON = re.compile(r"(?<=\d)(?:\s?[^\W\d_]+){0,5},?\s(?:because|since)\s[^.!?\n=]*[.!?]*\s*$")
+_NEGATIVE = re.compile(r"(?:(?:^|(?<=is )|(?<== ))minus|\bnegative)\s+(?=[\d.$])", re.IGNORECASE)
+# A calculation that is asked for, when something follows.
+_ASKED = re.compile(r"[^.!?\n]*\d\s*[-+*/×÷x]\s*\d[^.!?\n]*\?\s+(?=\S)")
 _BOLD = re.compile(r"(?<![\w*])\*{1,3}(\S(?:[^*\n]*\S)?)\*{1,3}(?![\w*])")
 _DISPLAY = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", re.DOTALL)
-_BARETAIL = 4000  # characters at the end of a text in which its statement is looked for
-
-_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
+_BARE_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _MARKED = re.compile(r"\\(?:text|mbox|mathrm|operatorname|textbf)\s*\{[^{}]*\}|\\[a-zA-Z]+")
 _TAG = re.compile(r"</?[a-zA-Z]+>")
 _MEANT = re.compile(r"[\w\\^<>=≤≥≠+*/×÷√²³π!-]")  # signs that change what a number means
-_BULLET = re.compile(r"^(?:[-*•]\s+|\d+[.)]\s+(?=\S)|[-=]*>\s*)")
+_BULLET = re.compile(r"^(?:[-*•]\s+|\d+[.)]\s+(?=\S)|[-=]*>\s*|[a-zA-Z]:\s+)")
 
 
 def without_asides(text: str) -> str:
     """A statement without what it is set against: ``5, not 6`` and ``5 (2 + 3)`` are 5."""
+    text = _NEGATIVE.sub("-", text)
     if "(" in text and (aside := _ASIDE.search(text)) and not _HEDGE.search(aside[2]):
         text = text[: aside.end(1)] + text[aside.end() :]
     return _CONTRAST.sub("", text)
@@ -154,7 +158,7 @@ def stated(text: str) -> str | None:
     """What a text states last, or None: a formula, a number, all that a list offers, a word."""
     text = _BOLD.sub(r"\1", _TAG.sub("\n", text[-TAIL:]).strip())
     text = _DISPLAY.sub(lambda m: f"${' '.join((m[1] or m[2] or m[3]).split())}$", text)
-    text = without_asides(_without_reason(text))
+    text = without_asides(_without_reason(_ASKED.sub("", text)))
     if "$" in text and (found := formulas(text)):
         return _last_formulas(text, found)
     if not re.search(r"[0-9½¼¾⅓⅔]", text):
@@ -187,9 +191,9 @@ def _bare_lines(text: str) -> str | None:
     last = re.sub(r"\s*(?:-+>|=+>|→|⇒)\s*", " = ", lines[-1]).rstrip(" .!?,")
     if not re.search(r"\d", last):
         return None
-    values = list(_VALUE.finditer(last))
-    if len(values) == 1 and not _MEANT.search(last.replace(values[0][0], " ", 1)):
-        last = values[0][0]  # decorated: ~5, 5 }
+    values = {value[0].strip() for value in _VALUE.finditer(last)}
+    if len(values) == 1 and not _MEANT.search(_VALUE.sub(" ", last)):
+        last = values.pop()  # decorated or repeated: ~5, 5 }, 5 5
     offered = [last]
     while len(lines) > len(offered) and as_number(last) is not None:
         before = lines[-len(offered) - 1]
