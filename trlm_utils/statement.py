@@ -51,10 +51,13 @@ _BIG_AND_SMALL = (
 ).replace("{}", "#")
 # What may stand between two values that are offered side by side.
 _LISTED = re.compile(
-    rf"""[ \t]*(?:[,;|&/]\s?)?(?:(?:and|or|nor)\s+)?(?:{_LIKELY}\s+)?(?:[,;]\s*)?
+    rf"""[ \t]*(?:[,;|&/(]\s?)?(?:(?:and|or|nor|vs\.?|versus)\s+)?(?:{_LIKELY}\s+)?(?:[,;]\s*)?
+        \\?[$€£]?
+      | {_UNITS}[ \t]*,?\s*\b(?:then\s+)?(?:maybe|perhaps|possibly)\s+
       | {_UNITS}[ \t]*,?\s*\b(?:and|or|nor|and/or)\s+(?:{_LIKELY}\s+)?(?:[a-zA-Z]\s*=\s*)?
       | [ \t]*[,;]?\s*\(?[A-Ea-e][).:][ \t]*
-      | \s*[?!]\s+(?:or\s+)?""",
+      | \s*[?!]\s+(?:or\s+)?
+      | \s*[.…?!]+\s*(?:or|maybe|perhaps|possibly)\s+(?:{_LIKELY}\s+)?""",
     re.VERBOSE | re.IGNORECASE,
 )
 _WORK = rf"{_UNITS}[ \t]*(?:[-−–+*×÷·/<>≤≥]|\\times|\\cdot|\\div)[ \t]*\(?[ \t]*"
@@ -62,9 +65,9 @@ _WORK_ALONE = re.compile(_WORK)
 # Work that is left undone between two values, or a range.
 _UNDONE = re.compile(
     rf"""{_WORK} | {_UNITS}[ \t]*(?:\\?%\s*of|x|by|plus|minus|times
-      |divided[ ]by|multiplied[ ]by|out[ ]of|of|of[ ]the|more[ ]than|less[ ]than|fewer[ ]than|than
-      |to|through)[ \t]*\(?[ \t]*
-      | \s*\)?\s*\(\s*""",
+      |divided[ ]by|multiplied[ ]by|out[ ]of|of|of[ ]the|more[ ]than|less[ ]than|fewer[ ]than|than)
+      [ \t]*\(?[ \t]*\\?[$€£]?
+      | [ \t]*(?:to|through)[ \t]+\\?[$€£]? | \s*\)?\s*\(\s*""",
     re.VERBOSE | re.IGNORECASE,
 )
 _LEFT_OPEN = re.compile(
@@ -74,12 +77,14 @@ _LEFT_OPEN = re.compile(
     r"|\b(?:half|twice|double|triple|thirds?|quarters?)\s+(?:of\s+)?"
     r"|(?:^|(?<=[a-z,:.] ))\d*[b-fi-kn-rt-z]\s*[-+]\s*[\w.]+\s*="  # an equation to be solved
     r"|\b(?:sqrt|log|ln|max|min|gcd|lcm)\s*\("
+    r"|\b(?:(?:more|less|fewer|greater|other)\s+than|anything\s+but|except)"
     r"|\b(?:root|square|cube|half|log)\s+of)[ \t]*(?:the\s+)?$",
     re.IGNORECASE,
 )
 # After a result these begin another statement.
 _CLAIM = re.compile(
-    r"\n|[.!?;]\s|\b(?:so|then|thus|therefore|hence|makes?|leaves?|gives?|gets?|equals?|is|are|was|which|meaning|rounds?)\b"
+    r"\n|[.!?;]\s|\b(?:so|then|thus|therefore|hence|makes?|leaves?|gives?|gets?|equals?"
+    r"|is|are|was|has|have|which|meaning|rounds?)\b"
 )
 _DENIED = re.compile(
     r"(?:\bnot|n't|n’t|\bcannot be|\bnever|\bneither)\s+(?:exactly |equal to |be )?$", re.IGNORECASE
@@ -87,12 +92,13 @@ _DENIED = re.compile(
 _DENIED_AFTER = re.compile(
     rf"{_UNITS}\s*\b(?:is|was)(?:(?:n['’]t|\s+not)\s+(?:the|right|correct|it|true|possible|my)"
     rf"|\s+(?:wrong|incorrect|false|impossible))\b"
+    rf"|{_UNITS}\s*\bcan(?:not|['’]t|\s+not)\s+be\b|{_UNITS}\s*\bor\s+(?:more|less|fewer)\b"
     rf"|{_UNITS}\s*below zero|\s*(?:{POWERS}|{PARTS_OF_ONE}|third|and an? (?:quarter|third))\b"
     rf"|{_UNITS}\s*,?\s*\bor\s+(?:{_LIKELY}\s+)?(?:{NUMBER_WORDS}|one)\b",
     re.IGNORECASE,
 )
 _CONTRAST = re.compile(
-    rf"(?<=[\w%)])\s*(?:,\s*(?:and\s+|so\s+)?|\s\(?|\s[-–—]\s)(?:not|rather\s+than|instead\s+of)\s+"
+    rf"(?<=[\w%)])\s*(?:,\s*(?:and\s+|so\s+)?|\s\(?|\s[-–—]\s)(?:(?:it\s+is\s+)?not|rather\s+than|instead\s+of)\s+"
     rf"(?:{CURRENCY}\s?)?-?(?:{DIGITS})(?:\s*(?:,|or)\s*(?:{DIGITS}))*{_UNITS}\)?(?=[.!?]*\s*$)",
     re.IGNORECASE,
 )
@@ -100,7 +106,11 @@ _ASIDE = re.compile(
     rf"((?:{DIGITS})[%$€]?(?:[ \t]+[^\W\d_]+){{0,3}})[ \t]+\(([^()]*)\)(?=[.!?]*\s*$)"
 )
 _HEDGE = re.compile(rf"\b(?:or|{_LIKELY[3:-1]}|no)\b|^\s*[-−\d.]+\s*(?:,\s*[-−\d.]+\s*)+$", re.I)
-_REASON = re.compile(r"(?<=\d)(?:\s?[^\W\d_]+){0,5},?\s(?:because|since)\s[^.!?\n=]*[.!?]*\s*$")
+_REASON = re.compile(
+    r"(?<=\d)(?:\s?[^\W\d_]+){0,5},?\s(?:because|since)\s[^.!?\n=]*[.!?]*\s*$"
+    r"|(?<=\d)(?:\s?[^\W\d_]+){0,5},?\swhich\s(?:is|makes)\s[^.!?\n=]*"
+    r"(?:[+*/×÷]|\s[-–]\s|\b(?:than|plus|minus|times)\b)[^.!?\n=]*[.!?]*\s*$"
+)
 _NEGATIVE = re.compile(r"(?:(?:^|(?<=is )|(?<== ))minus|\bnegative)\s+(?=[\d.$])", re.IGNORECASE)
 # A calculation that is asked for, when something follows.
 _ASKED = re.compile(r"[^.!?\n]*\d\s*[-+*/×÷x]\s*\d[^.!?\n]*\?\s+(?=\S)")
@@ -110,7 +120,7 @@ _BARE_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _MARKED = re.compile(r"\\(?:text|mbox|mathrm|operatorname|textbf)\s*\{[^{}]*\}|\\[a-zA-Z]+")
 _TAG = re.compile(r"</?[a-zA-Z]+>")
 _MEANT = re.compile(r"[\w\\^<>=≤≥≠+*/×÷√²³π!-]")  # signs that change what a number means
-_BULLET = re.compile(r"^(?:[-*•]\s+|\d+[.)]\s+(?=\S)|[-=]*>\s*|[a-zA-Z]:\s+)")
+_BULLET = re.compile(r"^(?:[-*•]\s+|\d+[.)]\s+(?=\S)|[-=]+>\s*|[a-zA-Z]:\s+)")
 
 
 def without_asides(text: str) -> str:
@@ -170,8 +180,8 @@ def stated(text: str) -> str | None:
 def _last_formulas(text: str, found: list[tuple[int, int, str]]) -> str | None:
     """The last formula, with those beside it; a number that is said to follow wins."""
     begin, end, content = found[-1]
-    after = re.match(r"\s*(?:is|are|=|equals|gives)\s", text[end:])
-    if after and re.search(r"\d", text[end:]):
+    after = re.match(r"(?:[^.!?\n]*\b(?:is|are|equals|gives|makes)|\s*=)\s+(?=\S?\d)", text[end:])
+    if after:
         return _last_values(text[end + after.end() :])
     if _DENIED.search(text[:begin]):
         return None
@@ -197,7 +207,7 @@ def _bare_lines(text: str) -> str | None:
     offered = [last]
     while len(lines) > len(offered) and as_number(last) is not None:
         before = lines[-len(offered) - 1]
-        if as_number(before) is None:
+        if as_number(before) is None or before.startswith("+"):
             break
         offered.insert(0, before.rstrip(" .,"))
     return ", ".join(dict.fromkeys(offered))
