@@ -113,7 +113,8 @@ _REASON = re.compile(
 )
 _NEGATIVE = re.compile(r"(?:(?:^|(?<=is )|(?<== ))minus|\bnegative)\s+(?=[\d.$])", re.IGNORECASE)
 # A calculation that is asked for, when something follows.
-_ASKED = re.compile(r"[^.!?\n]*\d\s*[-+*/×÷x]\s*\d[^.!?\n]*\?\s+(?=\S)")
+_QUESTION = re.compile(r"[^.!?\n]*\?\s+(?=\S)")
+_CALCULATION = re.compile(r"\d\s*[-+*/×÷x]\s*\d")
 _BOLD = re.compile(r"(?<![\w*])\*{1,3}(\S(?:[^*\n]*\S)?)\*{1,3}(?![\w*])")
 _DISPLAY = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", re.DOTALL)
 _BARE_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
@@ -168,7 +169,9 @@ def stated(text: str) -> str | None:
     """What a text states last, or None: a formula, a number, all that a list offers, a word."""
     text = _BOLD.sub(r"\1", _TAG.sub("\n", text[-TAIL:]).strip())
     text = _DISPLAY.sub(lambda m: f"${' '.join((m[1] or m[2] or m[3]).split())}$", text)
-    text = without_asides(_without_reason(_ASKED.sub("", text)))
+    if "?" in text:
+        text = _QUESTION.sub(lambda m: "" if _CALCULATION.search(m[0]) else m[0], text)
+    text = without_asides(_without_reason(text))
     if "$" in text and (found := formulas(text)):
         return _last_formulas(text, found)
     if not re.search(r"[0-9½¼¾⅓⅔]", text):
