@@ -456,6 +456,7 @@ CASES = [
     ("5 + 7 = ?", "7", False, "the result is missing"),
     ("12 = 5 + 7", "12", False, "the last side is to be worked out, as behind a mark"),
     ("It takes her 90 minutes or 1.5 hours.", "90", False, "two numbers for one time"),
+    ("w w w w 4", "4", True, "letters that mean nothing"),
     ("5 dollars and 50 cents", "50", False, "the cents alone"),
 ]
 

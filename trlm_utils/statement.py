@@ -121,6 +121,7 @@ _BARE_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _MARKED = re.compile(r"\\(?:text|mbox|mathrm|operatorname|textbf)\s*\{[^{}]*\}|\\[a-zA-Z]+")
 _TAG = re.compile(r"</?[a-zA-Z]+>")
 _MEANT = re.compile(r"[\w\\^<>=≤≥≠+*/×÷√²³π!-]")  # signs that change what a number means
+_STRAY = re.compile(r"(?<![\w\\])[a-zA-Z]\s+[\w$]")  # a single letter that is no formula's
 _BULLET = re.compile(r"^(?:[-*•]\s+|\d+[.)]\s+(?=\S)|[-=]+>\s*|[a-zA-Z]:\s+)")
 
 
@@ -202,7 +203,7 @@ def _bare_lines(text: str) -> str | None:
     if not lines or _BARE_WORD.search(_MARKED.sub(" ", lines[-1])):
         return None
     last = re.sub(r"\s*(?:-+>|=+>|→|⇒)\s*", " = ", lines[-1]).rstrip(" .!?,")
-    if not re.search(r"\d", last):
+    if not re.search(r"\d", last) or _STRAY.search(last):
         return None
     values = {value[0].strip() for value in _VALUE.finditer(last)}
     if len(values) == 1 and not _MEANT.search(_VALUE.sub(" ", last)):
