@@ -3,6 +3,7 @@
 The table of graded cases stands in test_answer_cases.py.
 """
 
+import re
 import threading
 
 import pytest
@@ -109,6 +110,51 @@ def test_every_gsm8k_gold_answer_equals_itself_and_not_its_neighbour(real_data):
     assert all(answers.grade(f"#### {gold}", gold) for gold in golds)
     for gold, other in zip(golds, golds[1:], strict=False):
         assert answers.grade(f"#### {other}", gold) is (float(other) == float(gold))
+
+
+def labelled_solutions(real_data):
+    """(solution, gold, is_correct) of four models, without calculator marks."""
+    from trlm_utils.files import read_rows
+
+    folder = real_data / "gsm8k"
+    golds = [answers.gsm8k_gold(row["answer"]) for row in read_rows(folder / "test.jsonl")]
+    for row, gold in zip(read_rows(folder / "model_solutions.jsonl"), golds, strict=True):
+        for said in row.values():
+            if isinstance(said, dict):
+                solution = re.sub(r"<<[^<>]*>>", "", said["solution"])
+                yield solution, gold, said["is_correct"]
+
+
+@pytest.mark.real_data
+def test_every_label_of_the_model_solutions(real_data):
+    found = list(labelled_solutions(real_data))
+    assert len(found) == 5276
+    assert [row for row in found if answers.grade(row[0], row[1]) is not row[2]] == []
+
+
+@pytest.mark.real_data
+def test_labels_hold_without_the_line_that_marks_the_answer(real_data):
+    """The work before "A: 26" states the answer too; a few end in another number."""
+    cut = [
+        (re.sub(r"^A:.*", "", solution, flags=re.MULTILINE), gold, label)
+        for solution, gold, label in labelled_solutions(real_data)
+        if re.search(r"^A:", solution, re.MULTILINE)
+    ]
+    assert len(cut) == 5265
+    differ = [row for row in cut if answers.grade(row[0], row[1]) is not row[2]]
+    assert len(differ) < 0.01 * len(cut)
+
+
+@pytest.mark.real_data
+def test_gsm8k_solutions_state_their_answer_without_its_mark(real_data):
+    from trlm_utils.files import read_rows
+
+    missed = total = 0
+    for row in read_rows(real_data / "gsm8k" / "train.jsonl"):
+        work = re.sub(r"<<[^<>]*>>", "", row["answer"]).split("####")[0]
+        missed += not answers.grade(work, answers.gsm8k_gold(row["answer"]))
+        total += 1
+    assert total == 7473 and missed < 0.02 * total
 
 
 @pytest.mark.real_data

@@ -18,47 +18,37 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from trlm_utils.latex_values import plainly_different
+from trlm_utils.quantity import as_number, bare, is_finished
+from trlm_utils.statement import stated, without_asides
 
 OPEN, CLOSE = "<think>", "</think>"
-MAX_DIGITS = 300  # of a number that is compared directly
 
 # What announces an answer; the last one counts.
 _MARK = re.compile(
-    r"(?:answer is|answer:|####(?=\s*[-−$0-9.])|^A:)[\s:*]*(?=\S)", re.IGNORECASE | re.MULTILINE
+    r"(?:answer(?: is| would be| should be|:|\s*=)|####(?=\s*[-−$0-9.])|^A:)[\s:*]*(?=\S)"
+    r"(?:(?:therefore|thus|then|simply|just|about|around|approximately)\b,?\s*)?",
+    re.IGNORECASE | re.MULTILINE,
 )
 # Where the answer ends and talk about it begins, unless the talk takes it back.
-_TALK = re.compile(r"(?<=[^\s.])[.!?]\s+(?=[A-Z])|,?\s+(?:because|since|as|which)\s")
-_TAKEN_BACK = re.compile(r"\b(?:no|not|wait|actually|rather|instead|or)\b", re.IGNORECASE)
-_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
-# A number that stands by itself: not the 4 of 3/4, x^4, 3:04 or 10-4.
-_NUMBER = re.compile(rf"(?<![\w.^/:{{\\√−-])[-−]?(?:{_DIGITS})(?![\w^/:\\π²!])")
-# One number, with currency before it or unit words behind it, and nothing else.
-_PLAIN = re.compile(
-    rf"[$€£]?\s*([-−]?)\s*[$€£]?\s*({_DIGITS})\s*(?:%|[^\W\d_]{{2,}}(?:\s[^\W\d_]+)*)?[.,!?]?"
+_TALK = re.compile(
+    r"(?<=[^\s.])[.!?]\s+(?=[A-Z])|,?\s+(?:because|since|as(?! well)|which)\s"
+    r"|(?<=\d)(?:\s[^\W\d_]+){0,3}?(?:,\s|\s[-–—]\s)(?=(?:the|that|this|it|he|she|they|we|so|when)\b)"
 )
-_NOT_A_UNIT = re.compile(
-    r"(?<!\\)\b(?:hundreds?|thousands?|millions?|billions?|trillions?|dozens?|halves|half|pi|or|and|more|"
-    r"less|plus|minus|times|divided|over|than|to|not|no|never|is|was|wrong|but|maybe)\b",
+_TAKEN_BACK = re.compile(
+    r"^\W*(?:no|not|or)\b|\b(?:wait|actually|rather|instead|maybe|perhaps|possibly|wrong)\b"
+    r"|\bno[,.!]|\bnot (?:right|correct|sure|true|it)\b|\bor (?:is |it |even )*(?:[$\d-]|[A-Z])",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W\d_]+")
 _WORDS = re.compile(r"[^\W\d_]{2,}(?: [^\W\d_]+)*")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _TAGS = re.compile(r"</?(?:answer|think|reasoning)>")
-# A number that nothing is left to do on: a literal, a fraction, a power, a root.
-_BRACED = rf"\{{\s*-?(?:{_DIGITS})\s*\}}"
-_FINISHED = re.compile(
-    rf"""\(?\s*[-+]*\s*\$?\s*(?:
-        (?:{_DIGITS})(?:\s*/\s*(?:{_DIGITS}))?
-      | (?:{_DIGITS})?\s*\\[dt]?frac\s*(?:{_BRACED}|\d)\s*(?:{_BRACED}|\d)
-      | (?:{_DIGITS})\s*\^\s*(?:{_BRACED}|\d)
-      | (?:{_DIGITS})?\s*\\sqrt\s*(?:\[\d\])?\s*(?:{_BRACED}|\d)
-      | (?:{_DIGITS})\s*(?:\\times|\\cdot|×|\*)\s*10\s*\^\s*(?:{_BRACED}|\d)
-    )\s*\)?\s*(?:\\?%|\^\s*\{{?\\circ\}}?)?
-    (?:\s*\\(?:text|mathrm|mbox)\s*\{{[^{{}}]*\}}(?:\s*\^\s*\{{?\d\}}?)?|\s+[^\W\d_]+)?""",
-    re.VERBOSE,
-)
+_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|(?=<answer>)|\Z)", re.DOTALL)
+# Between two boxes that are offered side by side.
+_BESIDE = re.compile(r"[\s$]*,?\s*(?:or|and)?[\s$]*(?:[a-z]\s*=)?[\s$]*")
+_OR = re.compile(r"\bor\s+(?:maybe\s+)?(?:the\s+)?$", re.IGNORECASE)  # between two answers
 _UNSOLVED = re.compile(r"[a-zA-Z]\s*[-+]\s*\w|\d\s*[-+]\s*[a-zA-Z]")
+_WITH_UNIT = re.compile(r"(?<![\w.])[0-9.,]*[0-9]\s+[a-zA-Z]+")
 # Forms that sympy may take minutes over; a gold answer of that form is still compared.
 _COSTLY = re.compile(
     r"\\(?:sum|prod|int|lim|binom)|\^\s*\{?\s*[0-9.]{3,}|\^[^,]*\^|[0-9]{3,}\s*!|[)}\]]\s*!"
@@ -110,9 +100,11 @@ def parse(text: str, prefilled: bool = False) -> Completion:
 def last_boxed(text: str) -> str | None:
     r"""The content of the last ``\boxed{...}`` (braces balanced), or None."""
     boxes = list(_BOX.finditer(text))
-    if not boxes:
-        return None
-    begin = boxes[-1].end()
+    return _content(text, boxes[-1].end()) if boxes else None
+
+
+def _content(text: str, begin: int) -> str | None:
+    """The text from ``begin`` to the brace that closes there, or None."""
     depth = 1
     for i in range(begin, len(text)):
         depth += {"{": 1, "}": -1}.get(text[i], 0)
@@ -129,51 +121,59 @@ def count_boxes(text: str) -> int:
 def extract(text: str) -> str | None:
     r"""The answer stated in the text after the thought, or None.
 
-    Looked for in this order: the last ``\boxed{}``; the last "answer is ...",
-    "Answer: ...", "#### 5" or line starting in "A:"; the last ``$...$``; the last number
-    that stands by itself; a text of one word.
+    Looked for in this order: ``<answer>...</answer>``; the last ``\boxed{}``; the last
+    "answer is ...", "Answer: ...", "#### 5" or line starting in "A:"; and without such
+    a closing form what `statement.stated` finds. Where several answers are offered they
+    come back as one list, which no single answer equals.
     """
+    if "answer>" not in text:
+        return _in_words(text)
+    if "<answer>" not in text:  # the prompt opened the tag
+        text = f"<answer>{text}"
+    offered = [_in_words(part) for part in _ANSWER.findall(text) if part.strip()]
+    if not any(offered):
+        return _in_words(text)
+    after = text.rsplit("</answer>", 1)[1] if "</answer>" in text else ""
+    if re.search(r"\w", after) and re.match(_TAKEN_BACK, after):
+        offered.append(after)
+    return ", ".join(dict.fromkeys(filter(None, offered)))
+
+
+def _in_words(text: str) -> str | None:
+    """The answer in a text whose tags no longer count."""
     text = _TAGS.sub(" ", text)
-    boxed = last_boxed(text)
-    if boxed is not None:
-        return boxed.strip()
+    boxes = list(_BOX.finditer(text))
+    if boxes and (boxed := _content(text, boxes[-1].end())) is not None:
+        return _beside(text, boxes) or boxed.strip()
     marks = list(_MARK.finditer(text))
+    if len(marks) > 1 and _OR.search(text[: marks[-1].start()]):
+        return _stated(text[marks[-2].end() :].split("\n")[0])
     if marks:
         return _stated(text[marks[-1].end() :].split("\n")[0])
-    formulas = re.findall(r"\$([^$\n]+)\$", text)
-    if formulas:
-        return formulas[-1].strip()
-    numbers = list(_NUMBER.finditer(text))
-    if numbers:
-        negated = re.search(r"(?:\bnot|n't|cannot be)\s*$", text[: numbers[-1].start()])
-        return None if negated else numbers[-1][0]
-    words = _WORD.findall(text)
-    return words[0] if len(words) == 1 else None
+    return stated(text)
+
+
+def _beside(text: str, boxes: list[re.Match[str]]) -> str | None:
+    r"""The boxes that ``\boxed{3} or \boxed{4}`` offers, as one list; None without "or"."""
+    if len(boxes) < 2:
+        return None
+    contents = [_content(text, box.end()) or "" for box in boxes]
+    offered = [contents[-1]]
+    for box, content, following in zip(boxes[-2::-1], contents[-2::-1], boxes[:0:-1], strict=True):
+        between = text[box.end() + len(content) + 1 : following.start()]
+        if not re.search(r"or|and|,", between) or not _BESIDE.fullmatch(between):
+            break
+        offered.insert(0, content)
+    return ", ".join(dict.fromkeys(offered)) if len(offered) > 1 else None
 
 
 def _stated(line: str) -> str:
     """The answer at the beginning of a line, without what is said about it."""
-    first, *talk = _TALK.split(line, maxsplit=1)
-    if talk and _TAKEN_BACK.search(talk[0]):
+    parts = re.split(_TALK, line, maxsplit=1)
+    first = parts[0]
+    if len(parts) > 1 and _TAKEN_BACK.search(without_asides(parts[1])):
         first = line
-    return first.strip(" *_`").rstrip(".").strip(" *_`")
-
-
-def as_number(text: str) -> float | int | None:
-    """Read one plain number: sign, thousands separators, currency, unit or percent.
-
-    ``$1,200`` is 1200 and ``18 apples`` is 18, but ``17 or 18``, ``5 million``, ``1,2``
-    and ``at least 5`` are None. A percent sign is dropped, not divided by: a question
-    that asks "what percent" has gold answers without the sign.
-    """
-    found = _PLAIN.fullmatch(text.strip())
-    if not found or _NOT_A_UNIT.search(text):
-        return None
-    digits = found[2].replace(",", "")
-    if len(digits) > MAX_DIGITS:
-        return None
-    value = float(digits) if "." in digits else int(digits)  # whole numbers stay exact
-    return -value if found[1] else value
+    return without_asides(first.strip(" *_`").rstrip(".").strip(" *_`"))
 
 
 def equal(answer: str, gold: str) -> bool | None:
@@ -184,18 +184,21 @@ def equal(answer: str, gold: str) -> bool | None:
     that still has to be worked out ("34 + 3" for 37) is no answer.
     """
     answer, gold = _tidy(answer), _tidy(gold)
-    if not _fold(gold):
+    gold_number = as_number(gold, letters=False)
+    if gold_number is not None and (number := as_number(answer)) is not None:
+        return _close(number, gold_number)
+    folded = _fold(gold)
+    if not folded:
         return None
-    if _fold(answer) == _fold(gold):
+    if _fold(answer) == folded:
         return True
     if re.match(r"(?:n't|not)\b", answer, re.IGNORECASE):
         return False
-    gold_number = as_number(gold)
     if gold_number is not None:
         verdict = _equal_number(answer, gold_number)
         if verdict is not None:
             return verdict
-        answer = answer.split("=")[-1]
+        answer = bare(answer.split("=")[-1])
     if _WORD.fullmatch(gold):
         word = _bare_word(answer)  # x and X are two variables, but ben is Ben
         return word == gold or (len(gold) > 1 and word.casefold() == gold.casefold())
@@ -212,17 +215,28 @@ def _equal_number(answer: str, gold: float | int) -> bool | None:
     ``2 + 2 = 4`` and ``x = 4`` state a finished number last, ``34 + 3`` and ``x + 1 = 4``
     leave work to the checker, which would pay for copying the question.
     """
-    *before, last = (side.strip() for side in answer.split("="))
-    said = [number for side in before if (number := as_number(side)) is not None]
-    if any(map(_UNSOLVED.search, before)) or not all(_close(n, gold) for n in said):
+    if re.search(r"[<>≤≥≠]|!=", answer):
         return False
+    offered = re.split(r",?\s+or\s+|,\s+", answer)
+    if len(offered) > 1:
+        names = {one.partition("=")[0].strip() for one in offered if "=" in one}
+        if len(names) < len(offered) or " or " in answer:  # 3/4, or 0.75: one number, said twice
+            return len(offered) < 4 and all(equal(one, str(gold)) for one in offered)
+        answer = offered[-1]  # x = 5, y = 3
+    *before, last = (side.strip() for side in answer.split("="))
+    said = [n for side in before if "!" not in side and (n := as_number(side)) is not None]
+    if any(map(_is_unsolved, before)) or not all(_close(n, gold) for n in said):
+        return False
+    last = re.sub(r"^[\[{]([^\[\]{}]*)[\]}]$", r"\1", last)
     number = as_number(last)
     if number is not None:
         return _close(number, gold)
-    for mark in (r"\left", r"\right", "\\ ", "~"):
-        last = last.replace(mark, "")
-    finished = _FINISHED.fullmatch(last.replace(r"\$", "$").strip())
-    return None if finished and not _NOT_A_UNIT.search(last) else False
+    return None if is_finished(bare(last)) else False
+
+
+def _is_unsolved(side: str) -> bool:
+    """Whether a variable is left in a side: not the ``m`` of ``5 m + 3 m``."""
+    return bool(_UNSOLVED.search(side)) and bool(_UNSOLVED.search(_WITH_UNIT.sub("1", side)))
 
 
 def _close(value: float | int, gold: float | int) -> bool:
@@ -234,6 +248,8 @@ def _close(value: float | int, gold: float | int) -> bool:
 
 def _tidy(text: str) -> str:
     r"""Remove what only decorates: bold marks, math brackets, thin spaces."""
+    if text.isalnum():  # nothing to remove
+        return text
     text = re.sub(r",\\!\s*", ",", text)  # 11,\! 111: a thousands separator set in LaTeX
     for mark in ("**", r"\(", r"\)", r"\[", r"\]", r"\,", r"\!"):
         text = text.replace(mark, "")
@@ -250,10 +266,10 @@ def _bare_word(text: str) -> str:
 def grade(text: str, gold: str, prefilled: bool = False) -> bool | None:
     """Grade a whole completion: True, False, or None for an unreadable gold answer."""
     gold = "" if gold is None else str(gold)
-    stated = extract(parse(text, prefilled).answer)
-    if stated is None:
+    found = extract(parse(text, prefilled).answer)
+    if found is None:
         return None if not gold.strip() else False
-    return equal(stated, gold)
+    return equal(found, gold)
 
 
 def gsm8k_gold(solution: str) -> str | None:
@@ -284,8 +300,8 @@ def _equal_by_math_verify(answer: str, gold: str) -> bool | None:
         wanted = _parsed(gold, limit)
         if not wanted:
             return None
-        stated = _parsed(answer, limit)
-        return bool(stated) and bool(verify(wanted, stated, timeout_seconds=limit))
+        found = _parsed(answer, limit)
+        return bool(found) and bool(verify(wanted, found, timeout_seconds=limit))
     except Exception:  # sympy raises many kinds of errors on nonsense
         return False
     finally:
