@@ -1,22 +1,32 @@
 """Run a recipe: papermill executes its notebooks in order, one process each.
 
-A stage that is finished with the same inputs (parameters, source, data files and the
-stages it reads) is skipped; one that was interrupted goes on from its last checkpoint.
+A stage that is finished with the same inputs (`runner.digest`) is skipped; one that was
+interrupted goes on from its last checkpoint. Nothing is deleted when inputs change: finished
+results go to ``.previous/``, unfinished work to ``.unfinished/``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from trlm_utils.doctor import MIN_FREE_MB, free_disk_mb
-from trlm_utils.files import read_json, runs_root, shown, write_json
-from trlm_utils.runner.digest import inputs_digest, is_finished, read_manifest
+from trlm_utils.files import free_name, read_json, runs_root, shown, write_json
+from trlm_utils.runner.digest import (
+    changes,
+    dependencies,
+    digest_of,
+    is_finished,
+    parameters,
+    read_manifest,
+)
 from trlm_utils.runner.kernel import RunFailed, execute
 from trlm_utils.runner.recipes import Plan, RecipeError, StagePlan
+
+INDENT = " " * 6  # below the line of the stage
 
 
 def run_folder(recipe: str, scale: str, seed: int) -> Path:
@@ -24,12 +34,6 @@ def run_folder(recipe: str, scale: str, seed: int) -> Path:
     name = recipe if scale == "nano" else f"{recipe}-{scale}"
     folder = runs_root().resolve() / name
     return folder if seed == 0 else folder / f"seed-{seed}"
-
-
-# --- what a stage depends on ------------------------------------------------------
-
-
-# --- running ----------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -53,25 +57,94 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def prepare_folder(folder: Path, plan: StagePlan, digest: str, fresh: bool = False) -> None:
+def prepare_folder(
+    folder: Path,
+    plan: StagePlan,
+    found: dict[str, str],
+    fresh: bool = False,
+    resume: Path | None = None,
+) -> None:
     """Make a stage's folder ready: kept if interrupted with the same inputs, else new.
 
-    A finished result that has to give way (other inputs, or ``fresh``) is not deleted
-    but moved to ``.previous/``.
+    Nothing is deleted. What has to give way is moved aside (`set_aside`).
+
+    Args:
+        found: the stage's `dependencies`.
+        fresh: start anew even with the same inputs.
+        resume: an unfinished folder to go on from whatever its inputs were; what differed
+            is recorded in the manifest as ``resumed_from``.
     """
     manifest = read_manifest(folder)
-    if folder.exists() and (fresh or manifest.get("inputs") != digest):
-        if manifest.get("status") == "finished":
-            kept = folder.parent / ".previous" / folder.name
-            shutil.rmtree(kept, ignore_errors=True)
-            kept.parent.mkdir(exist_ok=True)
-            folder.rename(kept)
-        else:
-            shutil.rmtree(folder)
+    same = manifest.get("inputs") == digest_of(found) and manifest.get("status") != "finished"
+    if folder.exists() and resume != folder and (fresh or resume or not same):
+        set_aside(folder, manifest, found)
+        manifest = {}
+    if resume:
+        manifest = read_manifest(resume)
+        if resume != folder:
+            resume.rename(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    own = {k: v for k, v in plan.parameters.items() if k != "RUN_DIR"}
-    state = {"status": "running", "inputs": digest, "parameters": own}
-    write_json(folder / "manifest.json", state)
+    state = {
+        "status": "running",
+        "inputs": digest_of(found),
+        "parameters": parameters(plan),
+        "depends_on": found,
+    }
+    before = manifest.get("resumed_from", [])
+    if differing := changes(manifest, found) if resume else []:
+        before = [*before, {"inputs": manifest.get("inputs", ""), "changed": differing}]
+    write_json(folder / "manifest.json", state | ({"resumed_from": before} if before else {}))
+
+
+def set_aside(folder: Path, manifest: dict[str, Any], found: dict[str, str]) -> None:
+    """Move a stage's folder to where nothing is overwritten, and say so in one line.
+
+    A finished result goes to ``.previous/<stage>-<n>`` of the run, unfinished work to
+    ``.unfinished/<stage>-<n>``.
+    """
+    finished = manifest.get("status") == "finished"
+    kept = free_name(folder.parent / (".previous" if finished else ".unfinished") / folder.name)
+    kept.parent.mkdir(exist_ok=True)
+    folder.rename(kept)
+    if finished:
+        files = [path for path in kept.parent.rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files) / 2**20
+        count = len(list(kept.parent.iterdir()))
+        print(
+            f"{INDENT}the earlier result is kept in {shown(kept)} "
+            f"({count} kept there, {size:.0f} MiB in all)",
+            flush=True,
+        )
+        return
+    names = changes(manifest, found) if manifest.get("depends_on") else []
+    what = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''} changed: " if names else ""
+    print(
+        f"{INDENT}{what}unfinished work is kept in {shown(kept)}; "
+        f"to go on from it: --resume-from {kept.relative_to(folder.parent)}",
+        flush=True,
+    )
+
+
+def find_unfinished(name: str, folder: Path, chosen: Sequence[StagePlan]) -> tuple[str, Path]:
+    """The stage and the folder that ``--resume-from`` means.
+
+    Args:
+        name: a path, from the run's folder (as `set_aside` prints it) or from here.
+        folder: of the run.
+        chosen: stages that are to run.
+
+    Raises:
+        RecipeError: when it is no unfinished folder of this run and these stages.
+    """
+    kept = next((p for p in (folder / name, Path(name).resolve()) if p.is_dir()), None)
+    if kept is None or folder not in (kept.parent, kept.parent.parent):
+        raise RecipeError(f"--resume-from {name}: no such folder in {shown(folder)}")
+    if read_manifest(kept).get("status") == "finished":
+        raise RecipeError(f"--resume-from {name}: it is finished, there is nothing to go on with")
+    stage = kept.name if kept.parent == folder else kept.name.rpartition("-")[0]
+    if stage not in [plan.stage for plan in chosen]:
+        raise RecipeError(f"--resume-from {name}: stage {stage} is none of those to run")
+    return stage, kept
 
 
 def run_plan(
@@ -82,15 +155,20 @@ def run_plan(
     only: str = "",
     force: bool = False,
     verbose: bool = False,
+    resume_from: str = "",
 ) -> None:
     """Run the stages of a plan that are not finished yet, a line for each.
 
+    Args:
+        resume_from: an unfinished folder to go on from, though its inputs were others.
+
     Raises:
         RecipeError: when ``start`` or ``only`` names no stage, or skips over one that
-            was never finished.
+            was never finished; or ``resume_from`` is not an unfinished folder.
         RunFailed: when a stage failed. Stages before it stay finished.
     """
     chosen = select_stages(plan, folder, start, only)
+    resumed, kept = find_unfinished(resume_from, folder, chosen) if resume_from else ("", None)
     if free_disk_mb() < MIN_FREE_MB:
         raise RecipeError(
             f"only {free_disk_mb():.0f} MiB are free where {shown(folder)} lies; "
@@ -100,15 +178,16 @@ def run_plan(
         if stage not in chosen:
             continue
         head = f"[{number}/{len(plan.stages)}] {stage.stage:<18}"
-        digest = inputs_digest(stage, folder)
+        found = dependencies(stage, folder)
         place = folder / stage.stage
-        if not force and is_finished(place, digest):
+        resume = kept if stage.stage == resumed else None
+        if not force and not resume and is_finished(place, digest_of(found)):
             print(f"{head} already finished", flush=True)
             continue
         print(f"{head} ...", flush=True)
         began = time.time()
         try:
-            prepare_folder(place, stage, digest, fresh=force)
+            prepare_folder(place, stage, found, fresh=force, resume=resume)
             execute(stage, place, plan.needs_hub, verbose)
             wall = time.time() - began
             manifest = read_manifest(place)
