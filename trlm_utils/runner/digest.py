@@ -53,7 +53,8 @@ REWARD_FILE = re.compile(r"(.+\.py):\w+")
 PACKAGES = (
     *machine.PACKAGES,
     *("accelerate", "tokenizers", "safetensors", "numpy", "pandas", "jinja2"),
-    *("pytorch_optimizer", "sympy", "datasketch", "langdetect", "py3langid", "nltk"),
+    *("pytorch_optimizer", "latex2sympy2_extended", "sympy", "datasketch", "langdetect"),
+    *("py3langid", "nltk", "orjson"),
 )
 LARGE = 1 << 20  # bytes; hashes of files from this size on are remembered
 
@@ -298,9 +299,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def changes(manifest: dict[str, Any], found: dict[str, str]) -> list[str]:
-    """Names of the dependencies that differ from those a manifest was written with."""
+    """Names of the dependencies that differ from a manifest's; none where it has none."""
     before = manifest.get("depends_on", {})
-    names = {**before, **found}
+    names = {**before, **found} if before else {}
     return [name for name in names if before.get(name) != found.get(name)]
 
 

@@ -91,8 +91,9 @@ def prepare_folder(
         "depends_on": found,
     }
     before = manifest.get("resumed_from", [])
-    if differing := changes(manifest, found) if resume else []:
-        before = [*before, {"inputs": manifest.get("inputs", ""), "changed": differing}]
+    if resume and manifest.get("inputs") != digest_of(found):
+        was = {"inputs": manifest.get("inputs", ""), "changed": changes(manifest, found)}
+        before = [*before, was]
     write_json(folder / "manifest.json", state | ({"resumed_from": before} if before else {}))
 
 
@@ -116,7 +117,7 @@ def set_aside(folder: Path, manifest: dict[str, Any], found: dict[str, str]) -> 
             flush=True,
         )
         return
-    names = changes(manifest, found) if manifest.get("depends_on") else []
+    names = changes(manifest, found)
     what = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''} changed: " if names else ""
     print(
         f"{INDENT}{what}unfinished work is kept in {shown(kept)}; "
@@ -138,7 +139,10 @@ def find_unfinished(name: str, folder: Path, chosen: Sequence[StagePlan]) -> tup
     """
     kept = next((p for p in (folder / name, Path(name).resolve()) if p.is_dir()), None)
     if kept is None or folder not in (kept.parent, kept.parent.parent):
-        raise RecipeError(f"--resume-from {name}: no such folder in {shown(folder)}")
+        raise RecipeError(
+            f"--resume-from {name}: no such folder in {shown(folder)}; "
+            "if it was put back already, leave --resume-from out"
+        )
     if read_manifest(kept).get("status") == "finished":
         raise RecipeError(f"--resume-from {name}: it is finished, there is nothing to go on with")
     stage = kept.name if kept.parent == folder else kept.name.rpartition("-")[0]
