@@ -1,6 +1,5 @@
 """The runner's decisions, without running notebooks (test_sequence.py does that)."""
 
-import json
 import os
 
 import pytest
@@ -24,42 +23,6 @@ def finish(folder, digest):
     )
 
 
-def test_digest_changes_with_parameters_and_upstream_but_not_with_the_folder(plan, tmp_path):
-    stage = plan.stages[2]
-    other = recipes.load_plan("smoke", overrides=["02_sft_stage1.EPOCHS=2.0"]).stages[2]
-    moved = recipes.load_plan("smoke", run_dir="/elsewhere").stages[2]
-    first = digest.inputs_digest(stage, tmp_path)
-    assert first == digest.inputs_digest(stage, tmp_path)
-    assert first == digest.inputs_digest(moved, tmp_path)
-    assert first != digest.inputs_digest(other, tmp_path)
-    finish(tmp_path / "01_data_curation", "d")
-    assert first != digest.inputs_digest(stage, tmp_path)
-
-
-def test_digest_changes_with_a_suites_files(tmp_path):
-    data = tmp_path / "math500" / "test.json"
-    write_text(data, "[]")
-    override = ["07_evaluation.SUITES=[tina]", f"07_evaluation.SUITE_DIR={tmp_path}"]
-    stage = recipes.load_plan("smoke", overrides=override).stages[-1]
-    before = digest.inputs_digest(stage, tmp_path / "runs")
-    assert before == digest.inputs_digest(stage, tmp_path / "runs")
-    write_text(data, "[1]")
-    assert before != digest.inputs_digest(stage, tmp_path / "runs")
-
-
-def test_digest_changes_with_the_data_files(tmp_path):
-    folder = tmp_path / "gsm8k"
-    folder.mkdir()
-    row = json.dumps({"question": "q", "answer": "#### 1"})
-    for name in ("train", "test", "model_solutions"):
-        (folder / f"{name}.jsonl").write_text(row + "\n")
-    override = [f"01_data_curation.DATA_DIR={folder}"]
-    stage = recipes.load_plan("gsm8k", overrides=override).stages[0]
-    before = digest.inputs_digest(stage, tmp_path)
-    (folder / "train.jsonl").write_text(row + "\n" + row + "\n")
-    assert digest.inputs_digest(stage, tmp_path) != before
-
-
 def test_finished_means_same_inputs_and_unharmed_outputs(tmp_path):
     finish(tmp_path, "digest")
     assert digest.is_finished(tmp_path, "digest")
@@ -68,21 +31,96 @@ def test_finished_means_same_inputs_and_unharmed_outputs(tmp_path):
     assert not digest.is_finished(tmp_path, "digest")
 
 
-def test_an_interrupted_stage_keeps_its_checkpoints(plan, tmp_path):
+def test_an_interrupted_stage_goes_on_with_the_same_inputs(plan, tmp_path, capsys):
     folder = tmp_path / "02_sft_stage1"
-    pipeline.prepare_folder(folder, plan.stages[2], "same")
+    for _ in range(2):
+        pipeline.prepare_folder(folder, plan.stages[2], {"parameter A": "1"})
+        write_text(folder / "checkpoints" / "c", "x")
+    assert (folder / "checkpoints" / "c").exists() and capsys.readouterr().out == ""
+    assert digest.read_manifest(folder)["status"] == "running"
+
+
+def test_unfinished_work_with_other_inputs_is_moved_aside_and_named(plan, tmp_path, capsys):
+    folder = tmp_path / "02_sft_stage1"
+    for value in "123":
+        found = {"parameter A": value, "module b": "same"}
+        pipeline.prepare_folder(folder, plan.stages[2], found)
+        write_text(folder / "checkpoints" / "c", value)
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 2
+    assert told[0].strip().startswith("parameter A changed: unfinished work is kept in")
+    assert told[0].endswith("--resume-from .unfinished/02_sft_stage1-1")
+    kept = [tmp_path / ".unfinished" / f"02_sft_stage1-{n}" for n in (1, 2)]
+    assert [(k / "checkpoints" / "c").read_text() for k in kept] == ["1", "2"]
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_finished_results_that_give_way_are_all_kept(plan, tmp_path, capsys, fresh):
+    folder = tmp_path / "02_sft_stage1"
+    for value in "12":
+        finish(folder, digest.digest_of({"a": "same"}) if fresh else value)
+        pipeline.prepare_folder(folder, plan.stages[2], {"a": "same"}, fresh=fresh)
+    for n in (1, 2):
+        assert (tmp_path / ".previous" / f"02_sft_stage1-{n}" / "data" / "x.jsonl").exists()
+    assert "(2 kept there, 0 MiB in all)" in capsys.readouterr().out.splitlines()[1]
+
+
+def test_a_finished_result_whose_files_were_damaged_gives_way_too(plan, tmp_path):
+    """Else notebook 07 would go on with damaged records."""
+    folder, found = tmp_path / "07_evaluation", {"a": "same"}
+    finish(folder, digest.digest_of(found))
+    write_text(folder / "data" / "x.jsonl", "damaged")
+    pipeline.prepare_folder(folder, plan.stages[-1], found)
+    assert not (folder / "data").exists()
+    assert (tmp_path / ".previous" / "07_evaluation-1" / "data" / "x.jsonl").exists()
+
+
+def test_resume_from_puts_unfinished_work_back_and_records_what_differed(plan, tmp_path):
+    folder, stage = tmp_path / "02_sft_stage1", plan.stages[2]
+    pipeline.prepare_folder(folder, stage, {"parameter A": "1", "module b": "1"})
+    write_text(folder / "checkpoints" / "c", "first")
+    pipeline.prepare_folder(folder, stage, {"parameter A": "2", "module b": "1"})
+    write_text(folder / "checkpoints" / "c", "second")
+
+    named = pipeline.find_unfinished(".unfinished/02_sft_stage1-1", tmp_path, plan.stages)
+    assert named == ("02_sft_stage1", tmp_path / ".unfinished" / "02_sft_stage1-1")
+    now = {"parameter A": "3", "module b": "1"}
+    pipeline.prepare_folder(folder, stage, now, resume=named[1])
+    assert (folder / "checkpoints" / "c").read_text() == "first"
+    second = tmp_path / ".unfinished" / "02_sft_stage1-2"
+    assert (second / "checkpoints" / "c").read_text() == "second"
+    manifest = digest.read_manifest(folder)
+    assert manifest["inputs"] == digest.digest_of(now)
+    assert [entry["changed"] for entry in manifest["resumed_from"]] == [["parameter A"]]
+
+    # interrupted once more it goes on as it is, and remembers
+    pipeline.prepare_folder(folder, stage, now)
+    assert digest.read_manifest(folder)["resumed_from"] == manifest["resumed_from"]
+
+
+def test_resume_from_the_stages_own_folder_leaves_it_in_place(plan, tmp_path):
+    folder, stage = tmp_path / "02_sft_stage1", plan.stages[2]
+    pipeline.prepare_folder(folder, stage, {"notebook": "1"})
     write_text(folder / "checkpoints" / "c", "x")
-    pipeline.prepare_folder(folder, plan.stages[2], "same")
+    named = pipeline.find_unfinished(str(folder), tmp_path, plan.stages)
+    pipeline.prepare_folder(folder, stage, {"notebook": "2"}, resume=named[1])
     assert (folder / "checkpoints" / "c").exists()
-    pipeline.prepare_folder(folder, plan.stages[2], "changed")
-    assert not (folder / "checkpoints").exists()
+    assert digest.read_manifest(folder)["resumed_from"][0]["changed"] == ["notebook"]
+    assert not (tmp_path / ".unfinished").exists()
 
 
-def test_a_finished_stage_with_other_inputs_is_kept_aside(plan, tmp_path):
-    folder = tmp_path / "02_sft_stage1"
-    finish(folder, "old")
-    pipeline.prepare_folder(folder, plan.stages[2], "new")
-    assert (tmp_path / ".previous" / "02_sft_stage1" / "data" / "x.jsonl").exists()
+def test_resume_from_anything_else_is_refused_in_one_line(plan, tmp_path):
+    finish(tmp_path / "02_sft_stage1", "d")
+    (tmp_path / ".unfinished" / "elsewhere-1").mkdir(parents=True)
+    (tmp_path / "far" / "away" / "02_sft_stage1").mkdir(parents=True)
+    for name, message in (
+        ("missing", "no such folder"),
+        (str(tmp_path / "far/away/02_sft_stage1"), "no such folder"),
+        ("02_sft_stage1", "nothing to go on with"),
+        (".unfinished/elsewhere-1", "stage elsewhere is none of those to run"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            pipeline.find_unfinished(name, tmp_path, plan.stages)
 
 
 def test_from_and_only(plan, tmp_path):
@@ -128,7 +166,7 @@ def test_a_disk_that_fills_up_is_one_line_and_loses_nothing(plan, tmp_path, monk
     monkeypatch.setattr(pipeline, "write_json", full)
     with pytest.raises(kernel.RunFailed, match="No space left"):
         pipeline.run_plan(plan, tmp_path)
-    kept = tmp_path / ".previous" / "00_start_here"
+    kept = tmp_path / ".previous" / "00_start_here-1"
     assert digest.is_finished(kept, "kept")
 
 
@@ -156,6 +194,8 @@ def test_secrets_are_removed_from_executed_notebooks(tmp_path, monkeypatch):
     [
         (["run", "nanno"], "no recipe 'nanno'; did you mean nano"),
         (["run", "nano", "--only", "99"], "no stage '99'"),
+        (["run", "nano", "--resume-from", "x"], "--resume-from x: no such folder"),
+        (["run", "nano", "--resume-from", "x", "--seed=0,1"], "give one --seed"),
         (["run", "nano", "--set", "04_dpo.BETA=big"], "BETA is 'big', not float"),
         (["show", "nano", "--scale", "huge"], "no scale 'huge'"),
     ],

@@ -61,6 +61,16 @@ def test_outputs_digest_sees_content_and_names(tmp_path):
     assert len({first, second, stage.outputs_digest(tmp_path)}) == 3
 
 
+def test_outputs_are_all_models_and_data_but_no_figures_or_checkpoints(tmp_path):
+    before = stage.outputs_digest(tmp_path)
+    for name in ("figures/a.csv", "checkpoints/checkpoint-1/optimizer.pt", "manifest.json"):
+        files.write_text(tmp_path / name, "1")
+    assert stage.outputs_digest(tmp_path) == before
+    for name in ("model/a", "process/a", "step_50/model/a", "data/sft_stage1/a"):
+        files.write_text(tmp_path / name, "1")
+        assert before != (before := stage.outputs_digest(tmp_path)), name
+
+
 def test_paths_are_shown_without_a_home_folder():
     inside = files.PROJECT_ROOT / "runs" / "nano"
     assert files.shown(inside) == "runs/nano"

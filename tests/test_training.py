@@ -1,12 +1,10 @@
-"""Precision, configuration, batch arithmetic, checkpoints."""
-
-import json
+"""Precision, configuration, batch arithmetic, speeds, callbacks."""
 
 import pytest
 from trl import DPOConfig, GRPOConfig, SFTConfig
 
 from trlm_utils.machine import choose_precision
-from trlm_utils.training import callbacks, checkpoints, configuration, speed
+from trlm_utils.training import callbacks, configuration, speed
 
 
 @pytest.mark.parametrize(
@@ -73,48 +71,25 @@ def test_impossible_batches_are_refused(args, message):
         configuration.grpo_batch(*args)
 
 
-def write_checkpoint(folder, step, model):
-    path = folder / f"checkpoint-{step}"
-    model.save_pretrained(path)
-    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
-        (path / name).write_bytes(b"x")
-    (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
-    return path
-
-
-def test_half_written_checkpoints_are_passed_over(tmp_path, model):
-    good = write_checkpoint(tmp_path, 5, model)
-    no_state = write_checkpoint(tmp_path, 10, model)
-    (no_state / "trainer_state.json").unlink()
-    cut = write_checkpoint(tmp_path, 100, model)
-    weights = cut / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    assert checkpoints.whole_checkpoints(tmp_path) == [good]
-
-
-def test_checkpoints_are_ordered_by_step(tmp_path, model):
-    for step in (100, 20):
-        write_checkpoint(tmp_path, step, model)
-    assert [p.name for p in checkpoints.whole_checkpoints(tmp_path)] == [
-        "checkpoint-20",
-        "checkpoint-100",
-    ]
-
-
-def test_tokens_are_added_up_over_a_resumed_training():
+def test_tokens_are_the_last_count():
     import pandas as pd
 
-    log = pd.DataFrame({"num_tokens": [10.0, None, 25.0, 5.0, 12.0, 12.0]})
-    assert speed.tokens_seen(log) == 25 + 12
+    assert speed.tokens_seen(pd.DataFrame({"num_tokens": [10.0, None, 25.0, None]})) == 25
     assert speed.tokens_seen(pd.DataFrame({"loss": [1.0]})) == 0
+    assert speed.tokens_seen(pd.DataFrame({"num_tokens": [None]}, dtype=float)) == 0
 
 
-def test_speed_is_that_of_the_last_process():
+def test_speeds_are_those_of_the_process_that_ended_the_training():
     import pandas as pd
 
-    log = pd.DataFrame({"num_tokens": [100.0, 40.0, 90.0], "train_runtime": [None, None, 3.0]})
-    assert speed.training_speed(log) == 30.0
-    assert speed.training_speed(log.drop(columns="train_runtime")) == 0.0
+    rows = [{"num_tokens": 40.0}, {"num_tokens": 100.0}, {"train_runtime": 4.0}]
+    assert speed.training_speed(pd.DataFrame(rows)) == 25.0
+    rows[-1]["tokens_before"] = 40
+    assert speed.training_speed(pd.DataFrame(rows)) == 15.0
+    assert speed.training_speed(pd.DataFrame(rows[:-1])) == 0.0  # killed before it knew
+    assert speed.rollout_speed(pd.DataFrame(rows)) == 0.0
+    rows[-1]["rollout_tokens_per_second"] = 7.0
+    assert speed.rollout_speed(pd.DataFrame(rows)) == 7.0
 
 
 def test_held_out_accuracy_is_logged_without_drawing_random_numbers(model, tokenizer, monkeypatch):

@@ -1,7 +1,8 @@
 """A stage's folder: open it, read what earlier stages left, write results safely.
 
 A stage owns ``runs/<recipe>/<stage>/`` and writes there ``model/``, ``data/``,
-``figures/``, ``metrics.json``, ``log_history.csv`` and, last, ``manifest.json``.
+``figures/``, ``metrics.json``, ``log_history.csv`` and, last, ``manifest.json``; some leave
+further models, as ``step_<n>/`` and ``process/``.
 Nothing else passes between stages. Every file is written beside its place and moved
 there when complete, so an interruption never leaves half a file under a final name.
 """
@@ -31,6 +32,7 @@ from trlm_utils.files import (
 from trlm_utils.machine import package_versions, peak_device_memory_mb, peak_memory_mb
 
 STARTED = "TRLM_STAGE_STARTED"  # set by the runner: when it began this stage
+NO_OUTPUTS = ("checkpoints", "figures")  # folders of a stage that no later stage reads
 
 
 @dataclass
@@ -139,11 +141,11 @@ class Stage:
 
 
 def outputs_digest(folder: Path) -> str:
-    """SHA-256 over the names and bytes of ``model/``, ``data/`` and kept checkpoints."""
+    """SHA-256 over the names and bytes of data and models: all folders but `NO_OUTPUTS`."""
     digest = hashlib.sha256()
-    kept = sorted(path.name for path in folder.glob("step_*"))
-    for path in sorted(p for sub in ("model", "data", *kept) for p in (folder / sub).rglob("*")):
-        if path.is_file():
+    inside = (path for path in folder.glob("*/**/*") if path.is_file())
+    for path in sorted(inside):
+        if path.relative_to(folder).parts[0] not in NO_OUTPUTS:
             digest.update(str(path.relative_to(folder)).encode())
             with path.open("rb") as file:
                 while block := file.read(1 << 20):

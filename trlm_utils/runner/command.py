@@ -34,6 +34,12 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--from", dest="start", default="", metavar="STAGE")
     run.add_argument("--only", default="", metavar="STAGE")
     run.add_argument("--force", action="store_true", help="run finished stages again")
+    run.add_argument(
+        "--resume-from",
+        default="",
+        metavar="FOLDER",
+        help="go on from unfinished work, though its inputs changed",
+    )
     run.add_argument("--verbose", action="store_true", help="show what notebooks print")
     for name, text in (
         ("show", "print the stages and parameters of a recipe"),
@@ -109,7 +115,10 @@ def _dispatch(options: argparse.Namespace) -> int:
         return verify.run(options.recipe, options.scale, options.set)
     path = recipe_file.find_recipe(options.recipe)
     name = recipe_file.run_name(path)
-    for seed in parse_seeds(options.seed):
+    seeds = parse_seeds(options.seed)
+    if options.command == "run" and options.resume_from and len(seeds) > 1:
+        raise RecipeError("--resume-from is about one run: give one --seed")
+    for seed in seeds:
         folder = run_folder(name, options.scale, seed)
         plan = recipes.load_plan(options.recipe, options.scale, seed, options.set, str(folder))
         if options.command == "show":
@@ -133,6 +142,7 @@ def _dispatch(options: argparse.Namespace) -> int:
                     only=options.only,
                     force=options.force,
                     verbose=options.verbose,
+                    resume_from=options.resume_from,
                 )
     base = run_folder(name, options.scale, 0)
     if plan.groups:

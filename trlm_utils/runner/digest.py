@@ -1,53 +1,295 @@
-"""What a stage's result depends on, as one digest; equal digest, equal result."""
+"""What a stage's result depends on, as one digest; equal digest, equal result.
+
+Every dependency is found from the stage itself; there is no list of exceptions:
+
+- the code cells of its notebook, and its parameters except where the run lies (RUN_DIR);
+- the modules of the package that the notebook imports and those that they import, lazy
+  imports included. Comments and layout of code do not count;
+- the files beside those modules, which a module names by ``Path(__file__).with_name("...")``;
+- the contents of what its parameters name: the files and folders in PATHS, ``path`` sources
+  of a mixture, tables that `evaluation.arms` finds, files with rewards of one's own
+  (``my_rewards.py:politeness``);
+- the versions of Python and of the packages that compute;
+- the outputs of the stages that it reads.
+
+Modules in SHOWS are left out, and not followed: they draw or measure, and no model, data set
+or metric comes from them. So after an edit of a plot a finished stage stays finished (with
+the old figure; ``--force --only STAGE`` draws it again) and an unfinished one goes on.
+
+Not covered: what lies on the Hub, the device, what a reward file of one's own imports.
+"""
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import functools
+import glob
 import hashlib
 import json
+import platform
+import re
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from trlm_utils.files import CourseError, read_json
-from trlm_utils.rewards import own
-from trlm_utils.runner import parameters
+from trlm_utils import machine
+from trlm_utils.curation import sources
+from trlm_utils.evaluation import arms
+from trlm_utils.files import PROJECT_ROOT, CourseError, read_json, write_json
+from trlm_utils.runner.parameters import code_cells
 from trlm_utils.runner.recipes import StagePlan
 from trlm_utils.stage import outputs_digest
 
-PACKAGE = Path(__file__).parents[1]
+SHOWS = {  # modules that no result comes from, with the reason
+    "trlm_utils.plots": "draws tables that were computed elsewhere",
+    "trlm_utils.rewards.reward_plots": "draws tables that were computed elsewhere",
+    "trlm_utils.progress": "tells how far a stage is",
+    "trlm_utils.doctor": "prints what this machine has",
+    "trlm_utils.energy": "reads a counter of the processor into the manifest",
+}
+PATHS = ("BASE_MODEL", "DATA_DIR", "HUB_MIRROR", "SUITE_DIR")  # parameters: a file or folder
+TABLES = ("arms.read_table", "arms.find_table")  # calls of a notebook that look for a table
+REWARD_FILE = re.compile(r"(.+\.py):\w+")
+PACKAGES = (
+    *machine.PACKAGES,
+    *("accelerate", "tokenizers", "safetensors", "numpy", "pandas", "jinja2"),
+    *("pytorch_optimizer", "latex2sympy2_extended", "sympy", "datasketch", "langdetect"),
+    *("py3langid", "nltk", "orjson"),
+)
+LARGE = 1 << 20  # bytes; hashes of files from this size on are remembered
 
 
 def inputs_digest(plan: StagePlan, run: Path) -> str:
-    """SHA-256 over all a stage's result depends on; equal digest, equal result."""
-    digest = hashlib.sha256()
-    given = {k: v for k, v in plan.parameters.items() if k != "RUN_DIR"}
-    digest.update(json.dumps(given, sort_keys=True).encode())
-    digest.update("\0".join(parameters.code_cells(plan.notebook)).encode())
-    for path in sorted(PACKAGE.rglob("*.py")) + sorted(
-        (PACKAGE / "evaluation/tasks").glob("*.yaml")
-    ):
-        if not path.is_relative_to(PACKAGE / "runner"):
-            digest.update(path.read_bytes())
-    for path in sorted((PACKAGE / "templates").glob("*.jinja")):
-        digest.update(path.read_bytes())
-    if set(plan.parameters.get("SUITES", ())) - {"nano"}:
-        for path in sorted((PACKAGE / "evaluation/suites").glob("*.yaml")):
-            digest.update(path.read_bytes())
-        if plan.parameters["SUITE_DIR"]:
-            digest.update(_listing(Path(plan.parameters["SUITE_DIR"])))
-    if plan.parameters.get("DATA_DIR"):
-        for path in sorted(Path(plan.parameters["DATA_DIR"]).glob("*.json*")):
-            digest.update(path.read_bytes())
-    for path in own.files_of(plan.parameters.get("REWARD_WEIGHTS") or {}):
-        digest.update(path.read_bytes())
+    """SHA-256 over all that a stage's result depends on.
+
+    Args:
+        run: folder of the run, which holds the stages that this one reads.
+    """
+    return digest_of(dependencies(plan, run))
+
+
+def digest_of(found: dict[str, str]) -> str:
+    """SHA-256 of `dependencies`."""
+    return _sha(json.dumps(found, sort_keys=True))
+
+
+def dependencies(plan: StagePlan, run: Path) -> dict[str, str]:
+    """Everything a stage's result depends on, by name: a hash, or a version."""
+    cells = [_python(cell) for cell in code_cells(plan.notebook)]
+    found = {"notebook": _sha("\0".join(map(_normal, cells)))}
+    for name, value in parameters(plan).items():
+        found[f"parameter {name}"] = _sha(json.dumps(value, sort_keys=True))
+    hashes = FileHashes(run / ".hashes.json")
+    for name, path in modules(cells).items():
+        text = path.read_text(encoding="utf-8")
+        found[f"module {name}"] = _sha(_normal(text))
+        for place in beside(path, text):
+            found[f"files {place.relative_to(PROJECT_ROOT)}"] = hashes.of(place)
+    for name, place in named_files(plan, cells, run):
+        found[name] = hashes.of(*place)
+    hashes.save()
+    for name in PACKAGES:
+        found[f"package {name}"] = _version(name)
+    found["package python"] = ".".join(platform.python_version_tuple()[:2])
     for stage in plan.reads:
-        digest.update(read_manifest(run / stage).get("outputs", "").encode())
-    return digest.hexdigest()
+        found[f"stage {stage}"] = read_manifest(run / stage).get("outputs", "")
+    return found
 
 
-def _listing(folder: Path) -> bytes:
-    """Names, sizes and times of all files in a folder, which may be too large to read."""
-    found = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
-    return "\n".join(f"{path} {s.st_size} {s.st_mtime_ns}" for path, s in found).encode()
+def parameters(plan: StagePlan) -> dict[str, Any]:
+    """A stage's parameters without the place of its run."""
+    return {name: value for name, value in plan.parameters.items() if name != "RUN_DIR"}
+
+
+# --- code ---------------------------------------------------------------------------
+
+
+def modules(texts: Iterable[str]) -> dict[str, Path]:
+    """Dotted name -> file of the modules of the package that sources import, and so on."""
+    found: dict[str, Path] = {}
+    left = [name for text in texts for name in _imported(text)]
+    while left:
+        name = left.pop()
+        path = _module_file(name)
+        if path is None or name in found or name in SHOWS:
+            continue
+        found[name] = path
+        left += _imported(path.read_text(encoding="utf-8"))
+    return dict(sorted(found.items()))
+
+
+def _module_file(name: str) -> Path | None:
+    """The file of a dotted name; None for a function or class, which lies in a module."""
+    place = PROJECT_ROOT.joinpath(*name.split("."))
+    files = (place.with_suffix(".py"), place / "__init__.py")
+    return next((path for path in files if path.is_file()), None)
+
+
+@functools.cache
+def _imported(text: str) -> tuple[str, ...]:
+    """Dotted names below the package that a source imports, with all that they lie in."""
+    names = set()
+    for node in ast.walk(_tree(text)):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    inside = [name.split(".") for name in names if name.split(".")[0] == "trlm_utils"]
+    return tuple({".".join(parts[:n]) for parts in inside for n in range(1, len(parts) + 1)})
+
+
+@functools.cache
+def _normal(text: str) -> str:
+    """Code as Python reads it: without comments and layout."""
+    return ast.unparse(_tree(text))
+
+
+@functools.cache
+def _tree(text: str) -> ast.Module:
+    """Parsed code; what is no Python counts as a text, and fails where it is run."""
+    try:
+        return ast.parse(text)
+    except SyntaxError:
+        return ast.Module([ast.Expr(ast.Constant(text))], [])
+
+
+def _python(cell: str) -> str:
+    """A cell's source with IPython's own syntax (``%magic``, ``!command``) as calls."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    return TransformerManager().transform_cell(cell)
+
+
+# --- files --------------------------------------------------------------------------
+
+
+def beside(path: Path, text: str) -> list[Path]:
+    """What a module names by ``Path(__file__).with_name("...")``."""
+    return [
+        path.with_name(node.args[0].value)
+        for node in _calls(text)
+        if ast.unparse(node.func) == "Path(__file__).with_name"
+        and isinstance(node.args[0], ast.Constant)
+    ]
+
+
+def named_files(
+    plan: StagePlan, cells: Iterable[str], run: Path
+) -> Iterator[tuple[str, list[Path]]]:
+    """Files and folders that a stage's parameters name: (name of the dependency, paths)."""
+    values = plan.parameters
+    for name in PATHS:
+        if values.get(name):
+            yield f"files {name}", [_from_root(values[name])]
+    for data_set, spec in (values.get("MIXTURE") or {}).items():
+        for number, source in enumerate(spec.get("sources", ())):
+            if "path" in source:
+                pattern = sources.placed(source, values.get("DATA_DIR", ""))["path"]
+                found = [Path(path) for path in glob.glob(str(_from_root(pattern)), recursive=True)]
+                yield f"files MIXTURE {data_set} {number}", sorted(found)
+    for table, parameter in _tables(cells):
+        given = values.get(parameter, "")
+        found = []
+        with contextlib.suppress(CourseError):  # none: the notebook says so
+            found = [arms.find_table(table, str(_from_root(given)) if given else "")]
+        yield f"table {table}", found
+    for path in reward_files(plan, run):
+        yield f"files {path}", [_from_root(path)]
+
+
+def reward_files(plan: StagePlan, run: Path) -> list[str]:
+    """Files with rewards of one's own, ``PATH.py:FUNCTION``, in any table of weights."""
+    tables = [value for value in plan.parameters.values() if isinstance(value, dict)]
+    chosen = run / plan.parameters.get("REWARDS_FROM", "") / "data" / "rewards.json"
+    if chosen.is_file():
+        with contextlib.suppress(CourseError):  # damaged: the notebook says so
+            tables.append(read_json(chosen))
+    keys = [REWARD_FILE.fullmatch(str(key)) for table in tables for key in table]
+    return sorted({match[1] for match in keys if match})
+
+
+def _tables(cells: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Names of tables that cells look for, with the parameter that may say where."""
+    for node in (node for cell in cells for node in _calls(cell)):
+        if ast.unparse(node.func) in TABLES and isinstance(node.args[0], ast.Constant):
+            where = [a.id for a in node.args if isinstance(a, ast.Name) and a.id.isupper()]
+            yield node.args[0].value, where[-1] if where else ""
+
+
+def _calls(text: str) -> Iterator[ast.Call]:
+    """Calls with at least one argument by position, anywhere in a source."""
+    nodes = ast.walk(_tree(text))
+    return (node for node in nodes if isinstance(node, ast.Call) and node.args)
+
+
+def _from_root(path: str) -> Path:
+    """A path as a notebook means it, whose working folder is the project."""
+    return Path(PROJECT_ROOT, Path(path).expanduser())
+
+
+class FileHashes:
+    """SHA-256 of files and folders; those of large files are remembered from stage to stage.
+
+    A large file counts as unchanged while its path, size, modification time (ns) and inode
+    are. So an edit that keeps the size and sets the time back goes unnoticed; without the
+    remembering file all are read again. Small files are always read.
+
+    Args:
+        place: the JSON file that remembers.
+    """
+
+    def __init__(self, place: Path):
+        self.place = place
+        self.known: dict[str, list[Any]] = {}
+        self.changed = False
+        with contextlib.suppress(CourseError):  # missing or damaged: read all anew
+            self.known = read_json(place)
+
+    def of(self, *places: Path) -> str:
+        """Hash of the names and contents of files, and of all files below folders."""
+        digest = hashlib.sha256()
+        for place in places:
+            inside = sorted(place.rglob("*")) if place.is_dir() else [place]
+            for path in inside:
+                if path.is_file() and "__pycache__" not in path.parts:
+                    name = str(path.relative_to(place.parent))
+                    digest.update(f"{name}\0{self.file(path)}\n".encode())
+        return digest.hexdigest()
+
+    def file(self, path: Path) -> str:
+        """SHA-256 of one file."""
+        state = path.stat()
+        key, seen = str(path), [state.st_size, state.st_mtime_ns, state.st_ino]
+        if self.known.get(key, [])[:3] == seen:
+            return self.known[key][3]
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if state.st_size >= LARGE:
+            self.known[key] = [*seen, found]
+            self.changed = True
+        return found
+
+    def save(self) -> None:
+        """Remember; not being able to only costs time."""
+        if self.changed:
+            with contextlib.suppress(OSError):
+                write_json(self.place, self.known)
+
+
+def _sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+# --- manifests ----------------------------------------------------------------------
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -56,6 +298,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         return read_json(folder / "manifest.json")
     except CourseError:
         return {}
+
+
+def changes(manifest: dict[str, Any], found: dict[str, str]) -> list[str]:
+    """Names of the dependencies that differ from a manifest's; none where it has none."""
+    before = manifest.get("depends_on", {})
+    names = {**before, **found} if before else {}
+    return [name for name in names if before.get(name) != found.get(name)]
 
 
 def is_finished(folder: Path, digest: str) -> bool:

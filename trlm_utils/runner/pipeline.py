@@ -1,28 +1,37 @@
 """Run a recipe: papermill executes its notebooks in order, one process each.
 
-A stage that is finished with the same inputs (parameters, source, data files and the
-stages it reads) is skipped; one that was interrupted goes on from its last checkpoint.
+A stage that is finished with the same inputs (`runner.digest`) is skipped; one that was
+interrupted goes on from its last checkpoint. Nothing is deleted when inputs change: finished
+results go to ``.previous/``, unfinished work to ``.unfinished/``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from trlm_utils.doctor import MIN_FREE_MB, free_disk_mb
-from trlm_utils.files import read_json, runs_root, shown, write_json
+from trlm_utils.files import free_name, read_json, runs_root, shown, write_json
 from trlm_utils.runner import times
 from trlm_utils.runner.beside import Beside, evaluating
-from trlm_utils.runner.digest import inputs_digest, is_finished, read_manifest
+from trlm_utils.runner.digest import (
+    changes,
+    dependencies,
+    digest_of,
+    is_finished,
+    parameters,
+    read_manifest,
+)
 from trlm_utils.runner.kernel import RunFailed, execute
 from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.runner.progress import watching
 from trlm_utils.runner.recipes import Plan, StagePlan
+
+INDENT = " " * 6  # below the line of the stage
 
 
 def run_folder(recipe: str, scale: str, seed: int) -> Path:
@@ -30,12 +39,6 @@ def run_folder(recipe: str, scale: str, seed: int) -> Path:
     name = recipe if scale == "nano" else f"{recipe}-{scale}"
     folder = runs_root().resolve() / name
     return folder if seed == 0 else folder / f"seed-{seed}"
-
-
-# --- what a stage depends on ------------------------------------------------------
-
-
-# --- running ----------------------------------------------------------------------
 
 
 def probe_memory() -> Path:
@@ -64,25 +67,98 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def prepare_folder(folder: Path, plan: StagePlan, digest: str, fresh: bool = False) -> None:
+def prepare_folder(
+    folder: Path,
+    plan: StagePlan,
+    found: dict[str, str],
+    fresh: bool = False,
+    resume: Path | None = None,
+) -> None:
     """Make a stage's folder ready: kept if interrupted with the same inputs, else new.
 
-    A finished result that has to give way (other inputs, or ``fresh``) is not deleted
-    but moved to ``.previous/``.
+    Nothing is deleted. What has to give way is moved aside (`set_aside`).
+
+    Args:
+        found: the stage's `dependencies`.
+        fresh: start anew even with the same inputs.
+        resume: an unfinished folder to go on from whatever its inputs were; what differed
+            is recorded in the manifest as ``resumed_from``.
     """
     manifest = read_manifest(folder)
-    if folder.exists() and (fresh or manifest.get("inputs") != digest):
-        if manifest.get("status") == "finished":
-            kept = folder.parent / ".previous" / folder.name
-            shutil.rmtree(kept, ignore_errors=True)
-            kept.parent.mkdir(exist_ok=True)
-            folder.rename(kept)
-        else:
-            shutil.rmtree(folder)
+    same = manifest.get("inputs") == digest_of(found) and manifest.get("status") != "finished"
+    if folder.exists() and resume != folder and (fresh or resume or not same):
+        set_aside(folder, manifest, found)
+        manifest = {}
+    if resume:
+        manifest = read_manifest(resume)
+        if resume != folder:
+            resume.rename(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    own = {k: v for k, v in plan.parameters.items() if k != "RUN_DIR"}
-    state = {"status": "running", "inputs": digest, "parameters": own}
-    write_json(folder / "manifest.json", state)
+    state = {
+        "status": "running",
+        "inputs": digest_of(found),
+        "parameters": parameters(plan),
+        "depends_on": found,
+    }
+    before = manifest.get("resumed_from", [])
+    if resume and manifest.get("inputs") != digest_of(found):
+        was = {"inputs": manifest.get("inputs", ""), "changed": changes(manifest, found)}
+        before = [*before, was]
+    write_json(folder / "manifest.json", state | ({"resumed_from": before} if before else {}))
+
+
+def set_aside(folder: Path, manifest: dict[str, Any], found: dict[str, str]) -> None:
+    """Move a stage's folder to where nothing is overwritten, and say so in one line.
+
+    A finished result goes to ``.previous/<stage>-<n>`` of the run, unfinished work to
+    ``.unfinished/<stage>-<n>``.
+    """
+    finished = manifest.get("status") == "finished"
+    kept = free_name(folder.parent / (".previous" if finished else ".unfinished") / folder.name)
+    kept.parent.mkdir(exist_ok=True)
+    folder.rename(kept)
+    if finished:
+        files = [path for path in kept.parent.rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files) / 2**20
+        count = len(list(kept.parent.iterdir()))
+        print(
+            f"{INDENT}the earlier result is kept in {shown(kept)} "
+            f"({count} kept there, {size:.0f} MiB in all)",
+            flush=True,
+        )
+        return
+    names = changes(manifest, found)
+    what = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''} changed: " if names else ""
+    print(
+        f"{INDENT}{what}unfinished work is kept in {shown(kept)}; "
+        f"to go on from it: --resume-from {kept.relative_to(folder.parent)}",
+        flush=True,
+    )
+
+
+def find_unfinished(name: str, folder: Path, chosen: Sequence[StagePlan]) -> tuple[str, Path]:
+    """The stage and the folder that ``--resume-from`` means.
+
+    Args:
+        name: a path, from the run's folder (as `set_aside` prints it) or from here.
+        folder: of the run.
+        chosen: stages that are to run.
+
+    Raises:
+        RecipeError: when it is no unfinished folder of this run and these stages.
+    """
+    kept = next((p for p in (folder / name, Path(name).resolve()) if p.is_dir()), None)
+    if kept is None or folder not in (kept.parent, kept.parent.parent):
+        raise RecipeError(
+            f"--resume-from {name}: no such folder in {shown(folder)}; "
+            "if it was put back already, leave --resume-from out"
+        )
+    if read_manifest(kept).get("status") == "finished":
+        raise RecipeError(f"--resume-from {name}: it is finished, there is nothing to go on with")
+    stage = kept.name if kept.parent == folder else kept.name.rpartition("-")[0]
+    if stage not in [plan.stage for plan in chosen]:
+        raise RecipeError(f"--resume-from {name}: stage {stage} is none of those to run")
+    return stage, kept
 
 
 def run_plan(
@@ -93,15 +169,20 @@ def run_plan(
     only: str = "",
     force: bool = False,
     verbose: bool = False,
+    resume_from: str = "",
 ) -> None:
     """Run the stages of a plan that are not finished yet, a line for each.
 
+    Args:
+        resume_from: an unfinished folder to go on from, though its inputs were others.
+
     Raises:
         RecipeError: when ``start`` or ``only`` names no stage, or skips over one that
-            was never finished.
+            was never finished; or ``resume_from`` is not an unfinished folder.
         RunFailed: when a stage failed. Stages before it stay finished.
     """
     chosen = select_stages(plan, folder, start, only)
+    resumed, kept = find_unfinished(resume_from, folder, chosen) if resume_from else ("", None)
     if free_disk_mb() < MIN_FREE_MB:
         raise RecipeError(
             f"only {free_disk_mb():.0f} MiB are free where {shown(folder)} lies; "
@@ -112,7 +193,7 @@ def run_plan(
     print(line, flush=True)
     measured = {"probe": asdict(speed)} if speed else {}
     with evaluating(plan, folder, to_run) as beside:
-        _run_stages(plan, folder, chosen, force, verbose, measured, beside)
+        _run_stages(plan, folder, chosen, force, verbose, measured, beside, (resumed, kept))
 
 
 def _run_stages(
@@ -123,21 +204,23 @@ def _run_stages(
     verbose: bool,
     measured: dict[str, Any],
     beside: Beside,
+    resumed: tuple[str, Path | None],
 ) -> None:
     for number, stage in enumerate(plan.stages, 1):
         if stage not in chosen:
             continue
         head = f"[{number}/{len(plan.stages)}] {stage.stage:<18}"
-        digest = inputs_digest(stage, folder)
+        found = dependencies(stage, folder)
         place = folder / stage.stage
-        if not force and is_finished(place, digest):
+        resume = resumed[1] if stage.stage == resumed[0] else None
+        if not force and not resume and is_finished(place, digest_of(found)):
             print(f"{head} already finished", flush=True)
             beside.go_on(stage.stage)
             continue
         print(f"{head} ...", flush=True)
         began = time.time()
         try:
-            prepare_folder(place, stage, digest, fresh=force)
+            prepare_folder(place, stage, found, fresh=force, resume=resume)
             with contextlib.nullcontext() if verbose else watching(place, head):
                 execute(stage, place, plan.needs_hub, verbose)
             wall = time.time() - began

@@ -128,6 +128,23 @@ def kept_checkpoints(folder: Path, tokenizer: Any) -> Any:
     return KeptCheckpoints()
 
 
+def rollout_speed(draw: Any) -> Any:
+    """A callback that puts the speed of rollouts into the last row of the trainer's log.
+
+    There it outlives the process, of which later ones know no seconds.
+
+    Args:
+        draw: the `generation.Rollouts` that the trainer draws with.
+    """
+    from transformers import TrainerCallback
+
+    class RolloutSpeed(TrainerCallback):
+        def on_train_end(self, args, state, control, **kwargs):  # noqa: ANN001
+            state.log_history[-1]["rollout_tokens_per_second"] = draw.tokens_per_second
+
+    return RolloutSpeed()
+
+
 def quiet(trainer: Any, names: Sequence[str], every: int = 1) -> Any:
     """Replace the trainer's printing and tables by `step_line`, and tell its progress.
 

@@ -1,57 +1,164 @@
-"""Checkpoints of a trainer: which can be resumed from, and going on from the newest."""
+"""Checkpoints of a trainer: which can be resumed from, and going on from the newest.
+
+transformers 5.23 writes them in three layouts (``Trainer._save_checkpoint``, accelerate's
+``fsdp_utils``), and ``trainer_state.json`` last:
+
+- one process or DDP: weights (or adapters), ``optimizer.pt``, ``scheduler.pt``, and
+  ``rng_state.pth`` or ``rng_state_<rank>.pth``;
+- DeepSpeed: ``global_step<n>/``, named by the file ``latest``;
+- FSDP: ``pytorch_model_fsdp.bin`` and ``optimizer.bin``, or folders of shards.
+"""
 
 from __future__ import annotations
 
-import shutil
+import json
+import re
 from pathlib import Path
 from typing import Any
+
+from trlm_utils.files import free_name
+
+STATE = "trainer_state.json"  # in a checkpoint, and beside them when training has ended
+NAME = re.compile(r"checkpoint-(\d+)")
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_model.bin")
 
 
 def whole_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints that can be resumed from, oldest first.
 
     A process killed while it saves leaves a checkpoint folder that lacks its last
-    files or holds a cut-off one. The trainer writes ``trainer_state.json`` last.
+    files or holds a cut-off one.
     """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    return [path for path in found if _is_whole(path)]
+    found = [path for path in folder.glob("checkpoint-*") if NAME.fullmatch(path.name)]
+    return sorted(filter(_is_whole, found), key=lambda path: int(path.name.split("-")[1]))
 
 
 def _is_whole(checkpoint: Path) -> bool:
-    import json
-
     from safetensors import safe_open
 
     try:
-        json.loads((checkpoint / "trainer_state.json").read_text())
-        weights = list(checkpoint.glob("*.safetensors"))
-        for path in weights:
+        _state(checkpoint)
+        for path in checkpoint.rglob("*.safetensors"):
             with safe_open(path, "pt") as tensors:
                 tensors.keys()
-    except Exception:
+        return any(layout(checkpoint) for layout in (_plain, _deepspeed, _fsdp))
+    except Exception:  # whatever a cut-off file raises
         return False
-    needed = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
-    return bool(weights) and all((checkpoint / n).is_file() for n in needed)
+
+
+def _plain(checkpoint: Path) -> bool:
+    """One process, or several with the whole model each (DDP)."""
+    index = list(checkpoint.glob("*.index.json"))  # of weights in several files
+    named = {name for path in index for name in json.loads(path.read_text())["weight_map"].values()}
+    weights = [path for pattern in WEIGHTS for path in checkpoint.glob(pattern)]
+    random = [*checkpoint.glob("rng_state.pth"), *checkpoint.glob("rng_state_*.pth")]
+    needed = ("optimizer.pt", "scheduler.pt", *named)
+    return bool(weights and random) and all((checkpoint / name).is_file() for name in needed)
+
+
+def _deepspeed(checkpoint: Path) -> bool:
+    """DeepSpeed writes ``latest`` after the folder it names."""
+    latest = checkpoint / "latest"
+    states = checkpoint / latest.read_text().strip() if latest.is_file() else None
+    return states is not None and any(states.glob("*_states.pt"))
+
+
+def _fsdp(checkpoint: Path) -> bool:
+    """Whole weights in one file; or shards, whose ``.metadata`` is written after them."""
+    if not (checkpoint / "scheduler.pt").is_file():
+        return False
+    for name in ("pytorch_model_fsdp", "optimizer"):
+        whole = any(checkpoint.glob(f"{name}*.bin"))
+        if not whole and not (checkpoint / f"{name}_0" / ".metadata").is_file():
+            return False
+    return True
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / STATE).read_text(encoding="utf-8"))
 
 
 def train_or_resume(trainer: Any) -> str:
     """Train, going on from the newest whole checkpoint if there is one.
 
-    Checkpoints that are half written are removed, and an older one is used.
+    A training that had ended is not repeated: its model, log and random numbers are those of
+    its last checkpoint, which transformers writes at the last step. Checkpoints that are half
+    written, or of no known layout, are moved to ``partial/``.
 
     Returns:
         A line saying where training started.
     """
     folder = Path(trainer.args.output_dir)
     whole = whole_checkpoints(folder)
-    for path in folder.glob("checkpoint-*"):
-        if path not in whole:
-            shutil.rmtree(path, ignore_errors=True)
-    if whole:
-        trainer.train(resume_from_checkpoint=str(whole[-1]))
-        start = f"went on from step {whole[-1].name.split('-')[1]}"
-    else:
+    if trainer.is_world_process_zero():
+        _set_aside([path for path in folder.glob("checkpoint-*") if path not in whole])
+    trainer.add_callback(_log_before_saving())
+    if not whole:
         trainer.train()
         start = "started at step 0"
+    elif _state(whole[-1])["global_step"] >= _steps(trainer):
+        _take(trainer, whole[-1])
+        start = f"had ended at step {trainer.state.global_step}"
+    else:
+        before = _go_on_counting(trainer, _state(whole[-1])["log_history"])
+        trainer.train(resume_from_checkpoint=str(whole[-1]))
+        trainer.state.log_history[-1]["tokens_before"] = before
+        start = f"went on from step {whole[-1].name.split('-')[1]}"
+    trainer.save_state()  # with the last line of the log, which comes after the last checkpoint
     trainer.model.eval()
     return start
+
+
+def _set_aside(checkpoints: list[Path]) -> None:
+    """Move checkpoints out of sight of the trainer, which removes old ones by their name."""
+    for path in checkpoints:
+        aside = path.parent / "partial" / path.name
+        aside.parent.mkdir(exist_ok=True)
+        path.rename(free_name(aside) if aside.exists() else aside)
+
+
+def _steps(trainer: Any) -> int:
+    """Optimizer steps of the whole training."""
+    *_, steps = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())
+    return steps
+
+
+def _take(trainer: Any, checkpoint: Path) -> None:
+    """Bring a trainer to where its training had ended; ``train`` would take one step more."""
+    from transformers import TrainerState
+
+    trainer._load_from_checkpoint(str(checkpoint))
+    ended, step = checkpoint.parent, _state(checkpoint)["global_step"]
+    if not (ended / STATE).is_file() or _state(ended)["global_step"] != step:
+        ended = checkpoint  # killed before it wrote the last line of its log
+    trainer.state = TrainerState.load_from_json(str(ended / STATE))
+    # `callbacks.kept_checkpoints` may have been killed before it kept this one
+    trainer.callback_handler.on_train_begin(trainer.args, trainer.state, trainer.control)
+    trainer._load_rng_state(str(checkpoint))  # what comes next draws as after training
+
+
+def _go_on_counting(trainer: Any, log: list[dict[str, Any]]) -> int:
+    """Tokens counted up to a checkpoint, from its log.
+
+    TRL's trainers with ``_total_train_tokens`` (SFT, DPO, reward) count from 0 in a new
+    process; the others keep their count in the trainer's state.
+    """
+    counted = int(next((row["num_tokens"] for row in reversed(log) if "num_tokens" in row), 0))
+    if hasattr(trainer, "_total_train_tokens"):
+        trainer._total_train_tokens = counted
+    return counted
+
+
+def _log_before_saving() -> Any:
+    """A callback that logs before each checkpoint, so that a resumed log misses nothing.
+
+    Sums since the last log line are not in a checkpoint. After the last step none is needed.
+    """
+    from transformers import TrainerCallback
+
+    class LogBeforeSaving(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):  # noqa: ANN001
+            if control.should_save and state.global_step < state.max_steps:
+                control.should_log = True
+
+    return LogBeforeSaving()

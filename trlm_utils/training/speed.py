@@ -8,28 +8,33 @@ from typing import Any
 def tokens_seen(log: Any) -> int:
     """Tokens of a whole training, from its log (column ``num_tokens``).
 
-    TRL counts from 0 again in a process that goes on from a checkpoint; a fall in the
-    column is such a start, so the parts are added up.
+    `checkpoints.train_or_resume` lets a resumed trainer go on counting.
     """
-    if "num_tokens" not in log:
-        return 0
-    total = before = 0.0
-    for count in log["num_tokens"].dropna():
-        total += count - before if count >= before else count
-        before = count
-    return int(total)
+    counts = log["num_tokens"].dropna() if "num_tokens" in log else ()
+    return int(counts.iloc[-1]) if len(counts) else 0
 
 
 def training_speed(log: Any) -> float:
-    """Tokens trained on per second of training, of this process (0 if it did not train).
+    """Tokens trained on per second by the process that ended the training (0 if unknown).
 
     Args:
-        log: the trainer's log; its last row has the run time of the process that ended
-            the training, whose tokens are counted from 0.
+        log: the trainer's log; its last row has the run time of that process, and, where it
+            went on from a checkpoint, the tokens that earlier ones had counted.
     """
-    if "num_tokens" not in log or "train_runtime" not in log:
+    seconds = _last(log, "train_runtime")
+    if seconds <= 0:
         return 0.0
-    counts, seconds = log["num_tokens"].dropna(), log["train_runtime"].dropna()
-    if counts.empty or seconds.empty or seconds.iloc[-1] <= 0:
-        return 0.0
-    return float(counts.iloc[-1] / seconds.iloc[-1])
+    return (tokens_seen(log) - _last(log, "tokens_before")) / seconds
+
+
+def rollout_speed(log: Any) -> float:
+    """Completion tokens drawn per second, as `callbacks.rollout_speed` logs them (0: unknown)."""
+    return _last(log, "rollout_tokens_per_second")
+
+
+def _last(log: Any, name: str) -> float:
+    """A value of the row that ends a log, 0 where it has none."""
+    import pandas as pd
+
+    value = log[name].iloc[-1] if name in log and len(log) else 0.0
+    return 0.0 if pd.isna(value) else float(value)
