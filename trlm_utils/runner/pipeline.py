@@ -19,7 +19,7 @@ from trlm_utils.files import read_json, runs_root, shown, write_json
 from trlm_utils.runner import times
 from trlm_utils.runner.beside import Beside, evaluating
 from trlm_utils.runner.digest import inputs_digest, is_finished, read_manifest
-from trlm_utils.runner.kernel import RunFailed, execute
+from trlm_utils.runner.kernel import Kernels, RunFailed, execute, kernels
 from trlm_utils.runner.progress import watching
 from trlm_utils.runner.recipes import Plan, RecipeError, StagePlan
 
@@ -110,8 +110,11 @@ def run_plan(
     line, speed = times.announce(plan, to_run, probe_memory())
     print(line, flush=True)
     measured = {"probe": asdict(speed)} if speed else {}
-    with evaluating(plan, folder, to_run) as beside:
-        _run_stages(plan, folder, chosen, force, verbose, measured, beside)
+    with (
+        evaluating(plan, folder, to_run) as beside,
+        kernels(to_run, plan.needs_hub) as ahead,
+    ):
+        _run_stages(plan, folder, chosen, force, verbose, measured, beside, ahead)
 
 
 def _run_stages(
@@ -122,6 +125,7 @@ def _run_stages(
     verbose: bool,
     measured: dict[str, Any],
     beside: Beside,
+    ahead: Kernels,
 ) -> None:
     for number, stage in enumerate(plan.stages, 1):
         if stage not in chosen:
@@ -138,7 +142,7 @@ def _run_stages(
         try:
             prepare_folder(place, stage, digest, fresh=force)
             with contextlib.nullcontext() if verbose else watching(place, head):
-                execute(stage, place, plan.needs_hub, verbose)
+                execute(stage, place, plan.needs_hub, verbose, ahead.take())
             wall = time.time() - began
             manifest = read_manifest(place)
             took = {"wall_seconds": round(wall, 1)} | measured
