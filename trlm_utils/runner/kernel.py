@@ -13,9 +13,12 @@ from pathlib import Path
 
 from trlm_utils.files import PROJECT_ROOT, shown
 from trlm_utils.runner.recipes import StagePlan
+from trlm_utils.runner.warm import Kernels, WarmKernel
 from trlm_utils.stage import STARTED
 
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL", re.IGNORECASE)
+
+KERNEL_ARGUMENTS = ["--IPKernelApp.log_level=CRITICAL"]
 
 
 class RunFailed(RuntimeError):
@@ -58,8 +61,25 @@ def _set_variable(name: str, value: str | None) -> None:
         os.environ[name] = value
 
 
-def execute(plan: StagePlan, folder: Path, needs_hub: bool, verbose: bool) -> None:
+@contextlib.contextmanager
+def kernels(stages: Sequence[StagePlan], needs_hub: bool) -> Iterator[Kernels]:
+    """Kernels for stages, each made ready while the one before works (`runner.warm`)."""
+    with environment(kernel_environment(needs_hub)):
+        variables = dict(os.environ)
+    ahead = Kernels([stage.notebook for stage in stages], variables, KERNEL_ARGUMENTS)
+    try:
+        yield ahead
+    finally:
+        ahead.end()
+
+
+def execute(
+    plan: StagePlan, folder: Path, needs_hub: bool, verbose: bool, warm: WarmKernel | None = None
+) -> None:
     """Run one notebook through papermill; its executed copy lies in the stage's folder.
+
+    Args:
+        warm: a kernel that was started before; it is shut down at the end.
 
     Raises:
         RunFailed: with one line on what went wrong, where.
@@ -72,8 +92,9 @@ def execute(plan: StagePlan, folder: Path, needs_hub: bool, verbose: bool) -> No
         logging.getLogger(name).setLevel(logging.CRITICAL)
     output = folder / "notebook.ipynb"
     secrets = secret_values()
+    started = {STARTED: str(time.time())}
     try:
-        with environment(kernel_environment(needs_hub) | {STARTED: str(time.time())}):
+        with environment(kernel_environment(needs_hub) | started):
             papermill.execute_notebook(
                 str(plan.notebook),
                 str(output),
@@ -82,7 +103,8 @@ def execute(plan: StagePlan, folder: Path, needs_hub: bool, verbose: bool) -> No
                 progress_bar=False,
                 stdout_file=sys.stdout if verbose else None,
                 kernel_name="python3",
-                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+                extra_arguments=KERNEL_ARGUMENTS,
+                km=warm.take(plan.notebook, started) if warm else None,
             )
     except papermill.PapermillExecutionError as error:
         reason = f"{error.ename}: {error.evalue}".splitlines()[0]
@@ -99,6 +121,8 @@ def execute(plan: StagePlan, folder: Path, needs_hub: bool, verbose: bool) -> No
     except OSError as error:
         raise RunFailed(f"stage {plan.stage} failed: {error}") from None
     finally:
+        if warm:
+            warm.end()
         redact(output, secrets)
 
 

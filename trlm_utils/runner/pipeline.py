@@ -26,7 +26,7 @@ from trlm_utils.runner.digest import (
     parameters,
     read_manifest,
 )
-from trlm_utils.runner.kernel import RunFailed, execute
+from trlm_utils.runner.kernel import Kernels, RunFailed, execute, kernels
 from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.runner.progress import watching
 from trlm_utils.runner.recipes import Plan, StagePlan
@@ -192,8 +192,11 @@ def run_plan(
     line, speed = times.announce(plan, to_run, probe_memory())
     print(line, flush=True)
     measured = {"probe": asdict(speed)} if speed else {}
-    with evaluating(plan, folder, to_run) as beside:
-        _run_stages(plan, folder, chosen, force, verbose, measured, beside, (resumed, kept))
+    with (
+        evaluating(plan, folder, to_run) as beside,
+        kernels(to_run, plan.needs_hub) as ahead,
+    ):
+        _run_stages(plan, folder, chosen, force, verbose, measured, beside, ahead, (resumed, kept))
 
 
 def _run_stages(
@@ -204,6 +207,7 @@ def _run_stages(
     verbose: bool,
     measured: dict[str, Any],
     beside: Beside,
+    ahead: Kernels,
     resumed: tuple[str, Path | None],
 ) -> None:
     for number, stage in enumerate(plan.stages, 1):
@@ -222,7 +226,7 @@ def _run_stages(
         try:
             prepare_folder(place, stage, found, fresh=force, resume=resume)
             with contextlib.nullcontext() if verbose else watching(place, head):
-                execute(stage, place, plan.needs_hub, verbose)
+                execute(stage, place, plan.needs_hub, verbose, ahead.take())
             wall = time.time() - began
             manifest = read_manifest(place)
             took = {"wall_seconds": round(wall, 1)} | measured
