@@ -41,6 +41,77 @@ def test_batches_do_not_change_it(model, tokenizer):
     assert reference_probability.mean_probabilities(*arguments) == pytest.approx(one, rel=1e-4)
 
 
+def test_the_same_as_from_the_logits_of_every_position(model, tokenizer):
+    contexts = ["Ana ", "Ben has 4 cups and Ana has 7. " * 4, "Compute ", "x"]
+    references = ["has 12", "The answer is 11.", "5 + 5", "Ana"]
+    spans = [(0, 6), (14, 16), (2, 5), (0, 3)]
+    found = reference_probability.mean_probabilities(model, tokenizer, contexts, references, spans)
+    for mean, context, text, (start, end) in zip(found, contexts, references, spans, strict=True):
+        encoded = tokenizer(context + text, add_special_tokens=False, return_offsets_mapping=True)
+        ids, first, last = encoded["input_ids"], start + len(context), end + len(context)
+        chances = model(torch.tensor([ids])).logits[0].softmax(-1)
+        wanted = [
+            chances[place - 1, ids[place]].item()
+            for place, (a, b) in enumerate(encoded["offset_mapping"])
+            if b > first and a < last
+        ]
+        assert mean == pytest.approx(sum(wanted) / len(wanted), abs=1e-6)
+
+
+def rows_of_logits(model, ask):
+    """How many texts and positions reach the layer that makes the logits, each time."""
+    shapes = []
+    hook = model.get_output_embeddings().register_forward_hook(
+        lambda layer, inputs, output: shapes.append(tuple(inputs[0].shape[:2]))
+    )
+    ask()
+    hook.remove()
+    return shapes
+
+
+def test_logits_are_computed_only_where_they_are_needed(model, tokenizer):
+    contexts = ["Ben has 4 cups and Ana has 7. " * 8] * 3
+    count = len(tokenizer(" 11", add_special_tokens=False)["input_ids"])
+    arguments = (model, tokenizer, contexts, [" 11"] * 3, [(0, 3)] * 3)
+    shapes = rows_of_logits(model, lambda: reference_probability.mean_probabilities(*arguments))
+    assert shapes == [(3, count)]  # of some seventy positions
+
+
+def test_rows_of_logits_stay_within_their_limit(model, tokenizer, monkeypatch):
+    monkeypatch.setattr(reference_probability, "LOGITS", 20)
+    contexts = ["Ana has 7. " * n for n in (1, 9, 2, 8, 3, 7, 4, 6)]
+    arguments = (model, tokenizer, contexts, ["Ben has 4 cups."] * 8, [(0, 15)] * 8)
+    found = []
+    shapes = rows_of_logits(
+        model, lambda: found.extend(reference_probability.mean_probabilities(*arguments))
+    )
+    assert sum(texts for texts, _ in shapes) == 8 and len(shapes) > 1
+    assert all(texts * positions <= 20 for texts, positions in shapes)
+    monkeypatch.undo()
+    assert found == pytest.approx(reference_probability.mean_probabilities(*arguments), abs=1e-6)
+
+
+def test_batches_by_hand(monkeypatch):
+    monkeypatch.setattr(reference_probability, "TOKENS", 12)
+    monkeypatch.setattr(reference_probability, "LOGITS", 4)
+    # by length 1, 3, 0, 2; texts 1 and 3 need positions 2 and 3, 2 x 2 rows of logits; with 0
+    # they were 3 x 2, above 4; 0 and 2 would be 2 x 9 tokens, above 12
+    found = reference_probability.batches([5, 4, 9, 4], [[3], [2], [8], [3]], batch_size=9)
+    assert list(found) == [[1, 3], [0], [2]]
+    found = reference_probability.batches([5, 4, 9, 4], [[3], [2], [8], [3]], batch_size=1)
+    assert list(found) == [[1], [3], [0], [2]]
+
+
+def test_a_span_without_a_token_is_said(model, tokenizer):
+    arguments = (model, tokenizer, ["Ana "], ["has 12"], [(3, 3)])
+    with pytest.raises(ValueError, match="no token between characters 7 and 7"):
+        reference_probability.mean_probabilities(*arguments)
+
+
+def test_nothing_to_ask_is_no_error(model, tokenizer):
+    assert reference_probability.mean_probabilities(model, tokenizer, [], [], []) == []
+
+
 def fake(table):
     """mean_probabilities that reads a table from context to probability."""
 

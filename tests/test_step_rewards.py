@@ -70,6 +70,22 @@ def test_smallest_advantages_by_hand():
     assert other == [-0.5, 0.5]
 
 
+def test_a_step_and_the_answer_on_one_token_add_up():
+    # rewards 1, 0 and 0, 0 have the mean 1/4: the first token gets 3/4 - 1/4 from both
+    group = [[(0, 1.0), (0, 0.0)], [(0, 0.0), (1, 0.0)]]
+    one, other = step_rewards.token_advantages(group, [1, 2], scale=False)
+    assert one == [0.5]
+    assert other == [-0.5, -0.25]
+
+
+@pytest.mark.parametrize("order", [[(0, 1.0), (0, 0.0)], [(0, 0.0), (0, 1.0)]])
+def test_of_a_step_and_the_answer_on_one_token_the_worse_counts(order):
+    # worst rewards 0 and 1, mean 1/2
+    one, other = step_rewards.smallest_advantages([order, [(0, 1.0)]], [1, 1], scale=False)
+    assert one == [-0.5]
+    assert other == [0.5]
+
+
 def test_smallest_advantages_do_not_count_the_steps():
     few, many = [(3, 1.0)], [(0, 1.0), (1, 1.0), (3, 1.0)]
     wrong = [(3, 0.0)]

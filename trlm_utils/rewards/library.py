@@ -25,15 +25,43 @@ Reward = Callable[..., list[float | None]]
 
 
 def texts_of(completions: Completions) -> list[str]:
-    """The reply texts, whether completions are strings or message lists."""
-    return [c if isinstance(c, str) else c[-1]["content"] or "" for c in completions]
+    """The reply texts, whether completions are strings or message lists.
+
+    A message without content (no reply, or a tool call) is an empty text; of content in
+    parts the texts are joined.
+
+    Raises:
+        ValueError: for a completion that is neither.
+    """
+    return [c if isinstance(c, str) else _content(c, i) for i, c in enumerate(completions)]
+
+
+def _content(messages: Any, place: int) -> str:
+    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+        kind = type(messages).__name__
+        raise ValueError(f"completion {place} is {kind}, not a text or a list of messages")
+    content = (messages[-1].get("content") if messages else None) or ""
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text") or "" for part in content)
 
 
 def token_lists(completions: Completions, completion_ids: Any = None) -> list[list[Any]]:
-    """The tokens of each completion; without ids, its words."""
+    """The tokens of each completion; without ids, its words.
+
+    Raises:
+        ValueError: when there are not as many lists of ids as completions.
+    """
     if completion_ids is not None:
+        _check_column("completion_ids", completion_ids, completions)
         return [list(ids) for ids in completion_ids]
     return [text.split() for text in texts_of(completions)]
+
+
+def _check_column(name: str, column: Any, completions: Completions) -> None:
+    if isinstance(column, str) or len(column) != len(completions):
+        held = "a text" if isinstance(column, str) else f"{len(column)} values"
+        raise ValueError(f"{name} is {held} for {len(completions)} completions: give one each")
 
 
 # --- the answer -------------------------------------------------------------------
@@ -51,9 +79,13 @@ def accuracy(
     Args:
         prefilled: the prompt already ends in ``<think>``.
 
+    Raises:
+        ValueError: when there are not as many answers as completions.
+
     >>> accuracy(["<think> 2 + 2: 4.</think> The answer is 4.", "4?", "x"], ["4", "5", ""])
     [1.0, 0.0, None]
     """
+    _check_column("answer", answer, completions)
     return [
         None if (verdict := answers.grade(text, gold, prefilled)) is None else float(verdict)
         for text, gold in zip(texts_of(completions), answer, strict=True)
@@ -143,7 +175,8 @@ def tag_count(
 
 
 _STEP_MARK = re.compile(
-    r"(?:^|\n)\s*(?:step \d+|\d+[.)]\s|[-*]\s)|\b(?:first|second|third|next|then|finally),",
+    # blanks without line breaks, else many empty lines take time that grows with their square
+    r"(?:^|\n)[^\S\n]*(?:step \d+|\d+[.)]\s|[-*]\s)|\b(?:first|second|third|next|then|finally),",
     re.IGNORECASE,
 )
 
@@ -316,11 +349,16 @@ def overlong(
     DAPO's soft overlong punishment (Yu et al. 2025, eq. 13), computed by TRL's
     ``get_soft_overlong_punishment``.
 
+    Raises:
+        ValueError: for a margin above ``max_length``, which would punish empty replies.
+
     >>> overlong(["w " * 90], max_length=100, margin=20)
     [-0.5]
     """
     from trl.rewards import get_soft_overlong_punishment
 
+    if margin > max_length:
+        raise ValueError(f"margin of overlong is {margin}, above its max_length {max_length}")
     lists = token_lists(completions, completion_ids)
     return [
         float(r) for r in get_soft_overlong_punishment(max_length, margin)(completion_ids=lists)

@@ -7,7 +7,7 @@ more probable the reasoning made the known one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from trlm_utils import answers, generation
@@ -15,7 +15,10 @@ from trlm_utils import answers, generation
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Span = tuple[int, int]
+Span = tuple[int, int]  # characters, first and one past the last
+
+TOKENS = 32_768  # tokens in one forward pass, padding included
+LOGITS = 2_048  # rows of logits in one forward pass; a row is one number per token known
 
 
 def before_the_answer(completion: str) -> str | None:
@@ -56,30 +59,100 @@ def mean_probabilities(
 ) -> list[float]:
     """Mean probability of the tokens of ``references[i][span]`` after ``contexts[i]``.
 
-    The mean of probabilities, not their product: RLPR found it far less noisy.
+    The mean of probabilities, not their product: RLPR found it far less noisy. Logits are
+    computed only where a token that counts is predicted; see `batches` for the memory.
 
     Args:
         contexts: rendered text before the reference.
         spans: characters of each reference that count, first and one past the last.
+        batch_size: texts in one forward pass, at most.
 
     Raises:
         ValueError: for a span that holds no token.
     """
-    means: list[float] = []
     texts = [context + text for context, text in zip(contexts, references, strict=True)]
-    wanted = zip(contexts, spans, strict=True)
-    for encoded, logits in generation.read(model, tokenizer, texts, batch_size):
-        following = encoded["input_ids"][:, 1:, None].to(logits.device)
-        chances = logits[:, :-1].softmax(-1).gather(-1, following)[..., 0].tolist()
-        for row, offsets in zip(chances, encoded["offset_mapping"].tolist(), strict=True):
-            context, (start, end) = next(wanted)
-            start, end = start + len(context), end + len(context)
-            places = zip(row, offsets[1:], strict=True)
-            chosen = [p for p, (a, b) in places if b > start and a < end]
-            if not chosen:
-                raise ValueError(f"no token between characters {start} and {end}")
-            means.append(sum(chosen) / len(chosen))
+    if not texts:
+        return []
+    encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+    ids, wanted = encoded["input_ids"], []
+    columns = zip(contexts, spans, encoded["offset_mapping"], strict=True)
+    for context, (start, end), offsets in columns:
+        wanted.append(tokens_in(offsets, (start + len(context), end + len(context))))
+    means = [0.0] * len(texts)
+    for batch in batches([len(row) for row in ids], wanted, batch_size):
+        rows, places = [ids[i] for i in batch], [wanted[i] for i in batch]
+        for i, chances in zip(batch, _probabilities(model, rows, places), strict=True):
+            means[i] = sum(chances) / len(chances)
     return means
+
+
+def tokens_in(offsets: Sequence[Span], span: Span) -> list[int]:
+    """Positions of the tokens that lie in a span of characters, wholly or in part.
+
+    The first token of a text is never one of them, because nothing predicts it.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    start, end = span
+    found = [place for place, (a, b) in enumerate(offsets) if place and b > start and a < end]
+    if not found:
+        raise ValueError(f"no token between characters {start} and {end}")
+    return found
+
+
+def batches(
+    lengths: Sequence[int], wanted: Sequence[Sequence[int]], batch_size: int
+) -> Iterator[list[int]]:
+    """Texts to read in one forward pass, those of similar length together.
+
+    A batch holds at most ``batch_size`` texts, `TOKENS` tokens with padding, and `LOGITS`
+    rows of logits. Logits are computed at the same positions of all its texts: wherever one
+    of them needs it. A single text may be larger than that.
+
+    Args:
+        lengths: tokens of each text.
+        wanted: positions of the tokens of each text that count.
+    """
+    batch: list[int] = []
+    positions: set[int] = set()
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        size, kept = len(batch) + 1, positions | set(wanted[i])
+        fits = size * lengths[i] <= TOKENS and size * len(kept) <= LOGITS
+        if batch and not (fits and size <= batch_size):
+            yield batch
+            batch, kept = [], set(wanted[i])
+        batch, positions = [*batch, i], kept
+    if batch:
+        yield batch
+
+
+def _probabilities(
+    model: PreTrainedModel, rows: Sequence[list[int]], wanted: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    """The probability of each wanted token given those before it, from one forward pass."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+    mask = pad_sequence([torch.ones(len(row), dtype=torch.long) for row in rows], batch_first=True)
+    positions = sorted({place for places in wanted for place in places})
+    kept = torch.tensor(positions) - 1  # logits predict the token that follows
+    following = ids[:, kept + 1, None].to(model.device)
+    with generation.evaluating(model):
+        logits = model(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            use_cache=False,
+            logits_to_keep=kept.to(model.device),
+        ).logits.float()
+        chosen = logits.gather(-1, following)[..., 0]
+        chances = (chosen - logits.logsumexp(-1)).exp().tolist()
+    column = {place: k for k, place in enumerate(positions)}
+    return [
+        [row[column[place]] for place in places]
+        for row, places in zip(chances, wanted, strict=True)
+    ]
 
 
 def gains(

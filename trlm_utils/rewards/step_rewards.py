@@ -71,7 +71,9 @@ def token_advantages(
     advantages = []
     for found, length in zip(group, lengths, strict=True):
         row, later = [0.0] * length, 0.0
-        at = {end: (reward - mean) / spread for end, reward in found}
+        at: dict[int, float] = {}
+        for end, reward in found:  # a step and the answer may end at the same token
+            at[end] = at.get(end, 0.0) + (reward - mean) / spread
         for place in reversed(range(length)):
             later += at.get(place, 0.0)
             row[place] = later
@@ -96,7 +98,10 @@ def smallest_advantages(
     spread = spread if scale else 1.0
     advantages = []
     for found, length in zip(group, lengths, strict=True):
-        row, ahead, at = [0.0] * length, math.inf, dict(found)
+        row, ahead = [0.0] * length, math.inf
+        at: dict[int, float] = {}
+        for end, reward in found:  # a step and the answer may end at the same token
+            at[end] = min(reward, at.get(end, math.inf))
         for place in reversed(range(length)):
             ahead = min(ahead, at.get(place, math.inf))
             row[place] = (ahead - mean) / spread if ahead < math.inf else 0.0
