@@ -4,6 +4,9 @@ A tensor of the device ``rehearsal:0`` holds a tensor of the CPU, computes with 
 kernels, and refuses to meet tensors of the CPU where CUDA would refuse. So every tensor
 that a notebook leaves on the wrong device is found on a machine without a GPU. Speed,
 memory and half precision of a real card are not rehearsed (``make gpu`` looks at those).
+Not there at all: generators of the device (``torch.Generator(device=...)``), pinned memory,
+``torch.load(map_location="rehearsal:0")`` and ``torch.accelerator``'s memory functions, which
+need a backend in C++; each raises. Saved files hold tensors of the CPU.
 
 accelerate, and with it every trainer of TRL, takes the device from the variable
 ``ACCELERATE_TORCH_DEVICE=rehearsal:0``. `enable` registers it in a process;
@@ -12,11 +15,13 @@ accelerate, and with it every trainer of TRL, takes the device from the variable
 
 from __future__ import annotations
 
-import weakref
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+from rehearsal.module import MEMORY, Module
 
 NAME = "rehearsal"
 aten = torch.ops.aten
@@ -25,34 +30,6 @@ COPIES = {aten.copy_.default, aten._copy_from.default, aten._to_copy.default}
 # Operations that take indices from the CPU, as CUDA does: operation -> place of the indices.
 INDEXED = {aten.index.Tensor: 1, aten.index_put_.default: 1, aten.index_put.default: 1}
 INDEXED |= {aten._index_put_impl_.default: 1}
-
-
-class Memory:
-    """Bytes that live tensors of the device hold, and their peak."""
-
-    def __init__(self) -> None:
-        self.held: dict[int, int] = {}  # address of a storage -> tensors that share it
-        self.allocated = self.peak = 0
-
-    def hold(self, tensor: HeldTensor) -> None:
-        """Count a tensor's storage once, however many tensors are views of it."""
-        storage = tensor.held.untyped_storage()
-        key, size = storage.data_ptr(), storage.nbytes()
-        self.held[key] = self.held.get(key, 0) + 1
-        if self.held[key] == 1:
-            self.allocated += size
-            self.peak = max(self.peak, self.allocated)
-        weakref.finalize(tensor, self.release, key, size)
-
-    def release(self, key: int, size: int) -> None:
-        """A tensor is gone."""
-        self.held[key] -= 1
-        if not self.held[key]:
-            del self.held[key]
-            self.allocated -= size
-
-
-MEMORY = Memory()
 
 
 class HeldTensor(torch.Tensor):
@@ -69,8 +46,7 @@ class HeldTensor(torch.Tensor):
             layout=held.layout,
             device=torch.device(NAME, 0),
         )
-        shell.held = held
-        MEMORY.hold(shell)
+        shell.held, shell.share = held, MEMORY.hold(held)
         return shell
 
     __torch_function__ = torch._C._disabled_torch_function_impl
@@ -81,6 +57,26 @@ class HeldTensor(torch.Tensor):
 
     def __repr__(self, **_: Any) -> str:
         return f"{NAME}({self.held!r})"
+
+    @property
+    def data(self) -> torch.Tensor:
+        """The tensor without its history."""
+        return torch.Tensor.data.__get__(self)
+
+    @data.setter
+    def data(self, value: HeldTensor) -> None:
+        """Hold what another tensor of the device holds, in its shape and type."""
+        if not isinstance(value, HeldTensor):
+            raise TypeError(f"a tensor of {NAME}:0 cannot take the data of one of the CPU")
+        torch.Tensor.data.__set__(self, value)
+        self.held, self.share = value.held, MEMORY.hold(value.held)
+
+    def follow(self) -> None:
+        """Take the shape and storage that an operation gave to the held tensor in place."""
+        self.data = HeldTensor(self.held)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.held.item() if self.dim() == 0 else self.held, spec)
 
     def untyped_storage(self) -> Any:
         """Of the held tensor: whoever looks for shared weights compares storages."""
@@ -138,19 +134,50 @@ def tensors_of(value: Any) -> list[torch.Tensor]:
     return []
 
 
+class Facts(NamedTuple):
+    """What the schema of an operation says: which arguments it writes to, and if any."""
+
+    positions: tuple[int, ...]
+    names: tuple[str, ...]
+    mutable: bool
+
+
+@functools.cache
+def facts(func: Any) -> Facts:
+    """Facts of an operation, looked up once."""
+    written = [
+        (place, argument)
+        for place, argument in enumerate(func._schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+    positions = tuple(place for place, argument in written if not argument.kwarg_only)
+    names = tuple(argument.name for _, argument in written)
+    return Facts(positions, names, func._schema.is_mutable)
+
+
+def targets(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """The tensors that an operation writes to."""
+    known = facts(func)
+    values = [args[place] for place in known.positions if place < len(args)]
+    return tensors_of(values + [kwargs[name] for name in known.names if name in kwargs])
+
+
 def refuse_strangers(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Raise where a tensor of the device meets one of the CPU, as CUDA does.
 
-    CUDA accepts tensors of the CPU that hold one number, and indices into its own tensors.
+    CUDA accepts tensors of the CPU that hold one number, where they are only read and not
+    stacked, and indices into its own tensors.
     """
     checked = list(args)
     if func in INDEXED and isinstance(args[0], HeldTensor):
         checked[INDEXED[func]] = None
     found = tensors_of([*checked, *kwargs.values()])
-    ours = [t for t in found if isinstance(t, HeldTensor)]
-    strangers = [t for t in found if not isinstance(t, HeldTensor) and t.dim() > 0]
-    index_into_cpu = func in INDEXED and not isinstance(args[0], HeldTensor)
-    if (ours and strangers) or (ours and index_into_cpu):
+    strangers = [t for t in found if not isinstance(t, HeldTensor)]
+    if len(strangers) == len(found) or not strangers:  # all on one side
+        return
+    scalars = func is not aten.stack.default and not any(t.dim() for t in strangers)
+    written = [t for t in targets(func, args, kwargs) if not isinstance(t, HeldTensor)]
+    if not scalars or written or (func in INDEXED and not isinstance(args[0], HeldTensor)):
         raise RuntimeError(
             "Expected all tensors to be on the same device, but found at least two devices, "
             f"{NAME}:0 and cpu! (in {func})"
@@ -177,85 +204,33 @@ def run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         kwargs = kwargs | {"pin_memory": False}
     given = [unwrapped(value) for value in args]
     result = func(*given, **{name: unwrapped(value) for name, value in kwargs.items()})
-    if func._schema.is_mutable:
-        return _written(func, args, kwargs, given, result)
+    if facts(func).mutable:
+        return _written(targets(func, args, kwargs), result)
     if func is aten.detach.default or target.type == NAME:
         return wrapped(result)
     return result
 
 
-def _written(
-    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Any], result: Any
-) -> Any:
+def _written(written: list[torch.Tensor], result: Any) -> Any:
     """The result of an operation that writes into its arguments: those themselves."""
-    out = kwargs.get("out")
-    target = out if isinstance(out, HeldTensor) else args[0] if args else None
-    if isinstance(target, HeldTensor) and target.shape != target.held.shape:
-        raise NotImplementedError(f"{func} changes a tensor's shape in place")
-    if isinstance(target, HeldTensor) and isinstance(result, torch.Tensor):
-        return target
-    return wrapped(result) if result is not None else None
+    shells = [t for t in written if isinstance(t, HeldTensor)]
+    for shell in shells:
+        if _layout(shell) != _layout(shell.held):
+            shell.follow()
+    return _owned(result, {id(shell.held): shell for shell in shells})
 
 
-class Module:
-    """What ``torch.rehearsal`` answers to libraries that ask a device's module."""
+def _owned(value: Any, owners: dict[int, HeldTensor]) -> Any:
+    """A result with the shells that hold its parts; new shells around the rest."""
+    if isinstance(value, list | tuple):
+        return type(value)(_owned(part, owners) for part in value)
+    owner = owners.get(id(value))
+    return wrapped(value) if owner is None else owner
 
-    def is_available(self) -> bool:
-        """Always."""
-        return True
 
-    def device_count(self) -> int:
-        """One device."""
-        return 1
-
-    def current_device(self) -> int:
-        """Its number."""
-        return 0
-
-    def set_device(self, device: Any) -> None:
-        """There is only one."""
-
-    def synchronize(self, device: Any = None) -> None:
-        """Nothing runs behind Python's back."""
-
-    def empty_cache(self) -> None:
-        """Nothing is cached."""
-
-    def memory_allocated(self, device: Any = None) -> int:
-        """Bytes held now."""
-        return MEMORY.allocated
-
-    def max_memory_allocated(self, device: Any = None) -> int:
-        """Most bytes held at once since the last reset."""
-        return MEMORY.peak
-
-    def reset_peak_memory_stats(self, device: Any = None) -> None:
-        """Count the peak anew."""
-        MEMORY.peak = MEMORY.allocated
-
-    def is_initialized(self) -> bool:
-        """Always."""
-        return True
-
-    def _is_in_bad_fork(self) -> bool:
-        return False
-
-    def manual_seed_all(self, seed: int) -> None:
-        """Random numbers are the CPU's, which torch seeds itself."""
-
-    manual_seed = manual_seed_all
-
-    def get_rng_state(self, device: Any = None) -> torch.Tensor:
-        """Of the CPU's generator."""
-        return torch.get_rng_state()
-
-    def set_rng_state(self, state: torch.Tensor, device: Any = None) -> None:
-        """Of the CPU's generator."""
-        torch.set_rng_state(state)
-
-    def get_amp_supported_dtype(self) -> list[torch.dtype]:
-        """What autocast may ask for."""
-        return [torch.bfloat16, torch.float16]
+def _layout(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """What an operation may change of a tensor in place, its values aside."""
+    return tensor.shape, tensor.stride(), tensor.storage_offset()
 
 
 def _kernel(func: Any, *args: Any, **kwargs: Any) -> Any:
@@ -265,7 +240,7 @@ def _kernel(func: Any, *args: Any, **kwargs: Any) -> Any:
 
 # Operations that need a kernel of their own: copies, which torch.tensor calls where fallbacks
 # are not looked up, and those that would first make an empty tensor and then change its shape.
-MADE = ("empty.memory_format", "empty_strided", "_copy_from")
+MADE = ("empty.memory_format", "empty_strided", "_copy_from", "_local_scalar_dense")
 MADE += ("arange", "arange.start", "arange.start_step", "linspace", "randperm", "eye", "eye.m")
 
 
@@ -273,6 +248,27 @@ def _maker(name: str) -> Any:
     packet, _, overload = name.partition(".")
     func = getattr(getattr(aten, packet), overload or "default")
     return lambda *args, **kwargs: run(func, args, kwargs)
+
+
+# What autocast computes in half precision; everything else keeps the types it is given.
+HALVED = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm")
+
+
+def _halved(name: str) -> Any:
+    """The kernel of an operation under autocast: the same, of arguments in its type."""
+    func = getattr(aten, name).default
+    key = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
+
+    def cast(value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            return value.to(torch.get_autocast_dtype(NAME))
+        return value
+
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(key):
+            return func(*map(cast, args), **kwargs)
+
+    return kernel
 
 
 _libraries: list[Any] = []  # registrations end with the objects that made them
@@ -283,9 +279,17 @@ def enable() -> None:
     if _libraries:
         return
     _setup_privateuseone_for_python_backend(NAME, backend_module=Module())
+    # Module.to replaces the parameters of such a tensor type, and so unties tied embeddings and
+    # loses an optimizer's parameters; swapped, they stay the same objects, as on CUDA.
+    torch.__future__.set_swap_module_params_on_conversion(True)
     everything = torch.library.Library("_", "IMPL")
     everything.fallback(_kernel, "PrivateUse1")
     made = torch.library.Library("aten", "IMPL")
     for name in MADE:
         made.impl(name, _maker(name), "PrivateUse1")
-    _libraries.extend((everything, made))
+    # Under autocast: without these, no operation at all has a kernel.
+    through = torch.library.Library("_", "IMPL")
+    through.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+    for name in HALVED:
+        made.impl(name, _halved(name), "AutocastPrivateUse1")
+    _libraries.extend((everything, made, through))
