@@ -10,7 +10,7 @@ import shutil
 import pytest
 
 from trlm_utils.files import PROJECT_ROOT, write_json, write_text
-from trlm_utils.runner import digest, recipes
+from trlm_utils.runner import digest, parameters, recipes
 
 PACKAGE = PROJECT_ROOT / "trlm_utils"
 
@@ -292,7 +292,7 @@ def test_every_parameter_that_names_files_is_known():
     """Their help text says file, folder or table; RUN_DIR is where results go."""
     known = {*digest.PATHS, "RUN_DIR"}
     for notebook in sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb")):
-        cells = recipes.code_cells(notebook)
+        cells = parameters.code_cells(notebook)
         tables = {name for _, name in digest._tables(cells)}
         for line in next(cell for cell in cells if cell.startswith("STAGE")).splitlines():
             name, _, rest = line.partition(":")
@@ -304,4 +304,4 @@ def test_what_only_shows_exists_and_is_none_of_what_computes():
     modules = {f"trlm_utils.{path.stem}" for path in PACKAGE.glob("*.py")}
     assert set(digest.SHOWS) <= modules
     for notebook in sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb")):
-        assert not set(digest.modules(recipes.code_cells(notebook))) & set(digest.SHOWS)
+        assert not set(digest.modules(parameters.code_cells(notebook))) & set(digest.SHOWS)

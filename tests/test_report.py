@@ -4,7 +4,7 @@ import pytest
 
 from trlm_utils import stats
 from trlm_utils.files import read_json, read_rows, write_json, write_rows
-from trlm_utils.runner import recipes, report
+from trlm_utils.runner import pages, recipes, report, report_texts
 
 LADDER_KEYS = {
     "stage",
@@ -130,14 +130,14 @@ def test_every_pair_of_stages_is_compared(run):
         ("first", "06_grpo"): 0.75,
         ("04_dpo", "06_grpo"): pytest.approx(0.375),
     }
-    assert "first to 06_grpo" in report.as_markdown(content)
+    assert "first to 06_grpo" in pages.report_markdown(content)
 
 
 def test_share_of_start_up_is_told(run):
     for seed in ("", "seed-1"):
         place = run / seed / "07_evaluation" / "manifest.json"
         write_json(place, read_json(place) | {"wall_seconds": 60.0, "startup_seconds": 15.0})
-    line = report.time_line(report.collect(recipes.load_plan("nano"), run))
+    line = report_texts.time_line(report.collect(recipes.load_plan("nano"), run))
     time, cost = line.split(" One seed: ")
     assert time == "All stages: 2.0 minutes for 2 seeds; 25% of it starting kernels and importing."
     assert cost.startswith("$0.002 at $0.10 an hour")  # a minute: a sixtieth of ten cents
@@ -145,16 +145,16 @@ def test_share_of_start_up_is_told(run):
 
 def test_accuracy_near_zero_is_said_plainly(run):
     content = report.collect(recipes.load_plan("nano"), run)
-    lines = report.plain_statements(content)
+    lines = report_texts.plain_statements(content)
     assert len(lines) == 2
     assert "near zero: 0.5 % [0.0, 2.0] on 200 questions" in lines[0]
 
 
 def test_no_difference_is_called_so():
-    assert "no difference detected (+1.0 points [-1.0, 3.0])" in report.verdict(
+    assert "no difference detected (+1.0 points [-1.0, 3.0])" in report_texts.verdict(
         comparison(0.01, -0.01, 0.03)
     )
-    assert "detected" not in report.verdict(comparison(0.1, 0.05, 0.15))
+    assert "detected" not in report_texts.verdict(comparison(0.1, 0.05, 0.15))
 
 
 def test_page_is_self_contained_and_escaped(run):
@@ -168,7 +168,7 @@ def test_unfinished_stages_are_left_out(tmp_path):
     leave(tmp_path, "07_evaluation", 0, [], [], status="running")
     content = report.collect(recipes.load_plan("nano"), tmp_path)
     assert content["stages"] == []
-    assert report.plain_statements(content) == ["No stage was evaluated."]
+    assert report_texts.plain_statements(content) == ["No stage was evaluated."]
 
 
 def test_totals_are_those_of_one_seed():
@@ -200,7 +200,7 @@ def test_arms_stand_beside_what_they_took():
     took = {"seed": 0, "wall_seconds": 60.0, "tokens": 99, "joules": None, "metrics": {}}
     stages = [took | {"stage": name, "trainable_parameters": n} for name, n in (("a", 3), ("b", 5))]
     content = {"arms": report.side_by_side(arms, stages, 6.0)}
-    ((title, head, body),) = report.arms_tables(content)
+    ((title, head, body),) = report_texts.arms_tables(content)
     assert title == "Side by side: rank"
     assert body[0] == ["1", "40", "1.0", "99", "3", "0.1000", "50.0 [40.0, 70.0]", "reference"]
     assert body[1][4:] == ["5", "0.1000", "60.0 [40.0, 70.0]", "+10.0 [+2.0, +18.0]"]
@@ -226,8 +226,8 @@ def test_published_numbers_stand_beside_ours_with_their_harness(run):
     bands = [row["band"] for row in report.collect(recipes.load_plan("nano"), run)["ladder"]]
     write_rows(place, [theirs | {"band": bands[0]}])
     content = report.collect(recipes.load_plan("nano"), run)
-    ((title, head, body),) = report.published_table(content)
+    ((title, head, body),) = report_texts.published_table(content)
     assert head == ["model", bands[0], "harness"]
     assert body[-1] == ["M", "12.3", "theirs 1.0"]
     assert body[0][0] == "04_dpo, seed 0" and body[0][-1] == "this run (lm-eval)"
-    assert "theirs 1.0" in report.as_markdown(content)
+    assert "theirs 1.0" in pages.report_markdown(content)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from trlm_utils.doctor import examine
 from trlm_utils.evaluation import arms
 from trlm_utils.files import CourseError, read_json, shown
-from trlm_utils.runner import parameters, recipe_file, recipes, report, times
+from trlm_utils.runner import parameters, recipe_file, recipes, report, report_texts, times
 from trlm_utils.runner.kernel import RunFailed
 from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.runner.pipeline import locked, probe_memory, run_folder, run_plan
@@ -151,7 +151,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         return 0
     arms_found = arms.table(plan.groups, base) if plan.groups else None
     written = report.write(plan, base, arms_found)
-    print(report.ladder_text(read_json(written / "report.json")))
+    print(report_texts.ladder_text(read_json(written / "report.json")))
     print(f"report: {shown(written / 'report.html')} (also .md and .json)")
     return 0
 

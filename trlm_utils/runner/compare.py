@@ -6,14 +6,13 @@ Reads the ``report.json`` that each run left; nothing is trained. Writes
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from trlm_utils import plots
 from trlm_utils.files import CourseError, read_json, runs_root, shown, write_json, write_text
-from trlm_utils.runner import report
+from trlm_utils.runner import pages, report_texts
 
 RECIPES = ("nano", "trlm", "qwen-rl", "tina", "tiny-r1", "tunix")
 BAND = "in_distribution"
@@ -132,16 +131,8 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The table as Markdown, with a line on what it says."""
-    lines = [f"| {' | '.join(COLUMNS)} |", "|" + " --- |" * len(COLUMNS)]
-    lines += [f"| {' | '.join(cells(row))} |" for row in rows]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Held-out `{BAND}` problems, scale `nano`; minutes and tokens are those of the whole "
-            "recipe, all its arms and evaluations included; kJ where the machine tells.",
-        ]
-    )
+    values = {"head": COLUMNS, "body": [cells(row) for row in rows], "band": BAND}
+    return pages.render("compare.md.jinja", **values).rstrip()
 
 
 def page(
@@ -151,19 +142,17 @@ def page(
     figure: Any,
 ) -> str:
     """The comparison as one self-contained page."""
-    parts = [
-        "<h1>Recipes side by side</h1>",
-        f"<p>Accuracy on held-out problems ({BAND.replace('_', ' ')}) by stage, with 95 % "
-        "intervals. The recipes differ in data, budget and start, so the page says what each "
-        "reached and what it took; it does not rank the systems that they were taken from.</p>",
-        plots.svg(figure),
-        report.html_table(COLUMNS, [cells(row) for row in rows]),
+    recipes = [
+        (name, content["about"], report_texts.arms_tables(content), content["deviations"])
+        for name, content in found.items()
     ]
-    if missing:
-        parts.append(f"<p>Not run here: {html.escape(', '.join(missing))}.</p>")
-    for name, content in found.items():
-        parts.append(f"<h2>{html.escape(name)}</h2><p>{html.escape(content['about'])}</p>")
-        for title, head, body in report.arms_tables(content):
-            parts.append(f"<h3>{html.escape(title)}</h3>{report.html_table(head, body)}")
-        parts.append(report.html_list(content["deviations"]))
-    return report.html_page("Recipes side by side", parts)
+    return pages.render(
+        "compare.html.jinja",
+        title="Recipes side by side",
+        band=BAND,
+        figure=pages.drawn(figure),
+        head=COLUMNS,
+        body=[cells(row) for row in rows],
+        missing=missing,
+        recipes=recipes,
+    )

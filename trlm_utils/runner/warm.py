@@ -18,7 +18,7 @@ from typing import Any
 
 from trlm_utils import machine
 from trlm_utils.files import PROJECT_ROOT
-from trlm_utils.runner.recipes import code_cells
+from trlm_utils.runner.parameters import code_cells
 
 PACKAGE = Path(__file__).parents[1]
 READY = 300  # seconds that a kernel may take to be ready

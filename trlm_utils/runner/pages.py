@@ -1,0 +1,94 @@
+"""Reports and the comparison as HTML and Markdown, from the templates beside this file.
+
+What is shown comes from models and from files of a reader's own, so nothing of it is
+trusted: in HTML jinja2 escapes every value, in Markdown `plain` does.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from trlm_utils import plots
+from trlm_utils.runner import report_texts
+
+TEMPLATES = Path(__file__).with_name("templates")
+# What means something in Markdown wherever it stands, a table's cell included.
+_SPECIAL = re.compile(r"[\\`*~|]|(?<!\w)_|_(?!\w)|(?<=\])[(\[:]")
+# What means something at the beginning of a line: headings, lists, rules.
+_LEADING = re.compile(r"^(#{1,6}(?=\s|$)|[-+](?=\s|$)|-(?=--)|[=>])")
+_NUMBERED = re.compile(r"^(\d{1,9})([.)])(?=\s|$)")
+
+
+def report_html(content: dict[str, Any]) -> str:
+    """A report as one self-contained page.
+
+    Args:
+        content: what `report.collect` returns.
+    """
+    return render("report.html.jinja", **_values(content), ladder=_ladder_svg(content))
+
+
+def report_markdown(content: dict[str, Any]) -> str:
+    """A report as Markdown."""
+    return render("report.md.jinja", **_values(content))
+
+
+def render(template: str, **values: Any) -> str:
+    """A template with these values, each escaped for HTML or for Markdown, by its name."""
+    return _environment(".md." in template).get_template(template).render(values)
+
+
+@cache
+def _environment(markdown: bool) -> Any:
+    """Markdown has no autoescape in jinja2; ``finalize`` sees every value that is printed."""
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=not markdown,
+        finalize=plain if markdown else None,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def plain(value: Any) -> str:
+    """A value as one line of Markdown that shows it letter by letter, in a table's cell too."""
+    line = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;")
+    line = _SPECIAL.sub(lambda found: "\\" + found[0], line)
+    return _NUMBERED.sub(r"\1\\\2", _LEADING.sub(r"\\\1", line))
+
+
+def drawn(figure: Any) -> Any:
+    """A figure as an SVG element that a template takes as it is; matplotlib escapes its texts."""
+    from markupsafe import Markup
+
+    return Markup(plots.svg(figure))
+
+
+def _values(content: dict[str, Any]) -> dict[str, Any]:
+    """What both templates of a report show."""
+    return {
+        "title": f"{content['recipe']} ({content['scale']})",
+        "about": content["about"],
+        "seeds": ", ".join(map(str, content["seeds"])),
+        "statements": report_texts.plain_statements(content),
+        "time": report_texts.time_line(content),
+        "tables": report_texts.tables(content),
+        "lists": report_texts.lists(content),
+    }
+
+
+def _ladder_svg(content: dict[str, Any]) -> Any:
+    """The ladder as an SVG element; empty without evaluations."""
+    if not content["ladder"]:
+        return ""
+    import pandas as pd
+
+    ladder = pd.DataFrame(content["ladder"])
+    return drawn(plots.plot_ladder(ladder, joined=not content["arms"]))
