@@ -79,16 +79,20 @@ def test_json_follows_the_schema(run):
 
 
 def test_differences_are_pooled_over_seeds(run):
-    """Seeds and questions are both samples; by hand, with the four imagined questions.
-
-    Changes 1 0 0 0 and 1 0 0 1, each with 1 -1 0 0 behind: mean squares 1/16 of seeds, 1/16
-    of the rest, 11/14 + 1/16 of questions; their sum less the rest over 16 scores.
-    """
+    """Question by question (`stats.pooled_difference`), not by the seeds' own intervals."""
     (row,) = report.collect(recipes.load_plan("nano"), run)["comparisons"]
-    assert row["difference"] == pytest.approx(0.375)
-    assert (row["seeds"], row["df"]) == (2, 7)
-    error = ((11 / 14 + 1 / 16) / 16) ** 0.5
-    assert row["high"] - 0.375 == pytest.approx(2.3646 * error, rel=1e-4)  # t, 7 degrees
+    found = stats.pooled_difference(list(BEFORE.values()), list(AFTER.values()))
+    assert (row["difference"], row["seeds"], row["df"]) == (0.375, 2, found.df)
+    assert (row["low"], row["high"]) == (found.low, found.high)
+
+
+def test_seeds_that_were_asked_other_questions_are_still_pooled(run):
+    """Then the seeds' own differences, 1/4 and 1/2, are all there is; t of 1 is 12.7."""
+    for path in (run / "seed-1" / "07_evaluation" / "data").glob("records_*.jsonl"):
+        write_rows(path, [r | {"id": "other " + r["id"]} for r in read_rows(path)])
+    (row,) = report.collect(recipes.load_plan("nano"), run)["comparisons"]
+    assert (row["difference"], row["seeds"], row["df"]) == (0.375, 2, 1)
+    assert (row["low"], row["high"]) == (-1.0, 1.0)  # 0.375 less and more 12.7 x 0.125
 
 
 def test_the_ladder_has_the_interval_over_all_seeds(run):

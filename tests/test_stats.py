@@ -101,67 +101,136 @@ def test_nonsense_is_refused(call):
         call()
 
 
+def test_parts_of_the_variance_by_hand():
+    """Rows 1 0 0 0 and 1 0 0 1: means 1/4 and 1/2 of seeds; 1, 0, 0, 1/2 of questions.
+
+    S = 4 (2 / 64) / 1 = 1/8; Q = 2 (11 / 16) / 3 = 11/24; of the rest each of the first three
+    questions holds 1/8 twice, the last 3/8 twice: R = 2 (3 + 9) / 64 / 3 = 1/8.
+    """
+    mean, spread, asked = stats.crossed_parts([[1, 0, 0, 0], [1, 0, 0, 1]])
+    assert (mean, spread) == (0.375, pytest.approx(1 / 8 / 8))
+    assert asked == pytest.approx((11 / 24 - 1 / 8) / 8)
+
+
 def test_pooled_difference_by_hand():
-    """Mean squares as in the report's test, where they are written out."""
-    found = stats.pooled_difference([[0.0] * 4] * 2, [[1, 0, 0, 0], [1, 0, 0, 1]])
-    error = ((11 / 14 + 1 / 16) / 16) ** 0.5
-    assert (found.mean, found.df) == (0.375, 7)
-    assert found.mean - found.low == pytest.approx(2.3646 * error, rel=1e-4)
+    """A tenth of the table above, with 1/2 -1/2 0 0 in both rows for the questions' part.
+
+    Of eight questions: means over the seeds 0.1, 0, 0, 0.05, 0.5, -0.5, 0, 0, mean 0.01875,
+    squares 0.5125; means of seeds 0.0125 apart, so in the rest seven questions hold 0.00625
+    twice, and the fourth, on which the seeds are 0.1 apart, 0.04375.
+    """
+    found = stats.pooled_difference([[0.0] * 4] * 2, [[0.1, 0, 0, 0], [0.1, 0, 0, 0.1]])
+    spread = 1 / 64 / 100
+    rest = 2 * (7 * 0.00625**2 + 0.04375**2) / 7
+    asked = (2 * (0.5125 - 8 * 0.01875**2) / 7 - rest) / 16
+    quantile = (spread * 12.7062 + asked * 3.18245) / (spread + asked)  # t of 1 and of 3
+    half = quantile * (spread + asked) ** 0.5
+    assert found.mean == pytest.approx(0.0375)
+    assert (found.low, found.high) == (
+        pytest.approx(0.0375 - half, rel=1e-5),
+        pytest.approx(0.0375 + half, rel=1e-5),
+    )
+    assert stats.t_quantile(found.df) == pytest.approx(quantile, rel=1e-5)
 
 
-def test_two_seeds_that_differ_have_the_t_quantile_of_one_degree():
-    """All questions alike: the seeds' means 0.2 and 0.4 are all there is; t is 12.706."""
-    mean, error, df = stats.crossed_error([[0.2] * 10, [0.4] * 10])
-    assert (mean, error, df) == (pytest.approx(0.3), pytest.approx(0.1), 1)
-    assert stats.t_quantile(1) == pytest.approx(12.7062, rel=1e-5)
-    assert stats.t_quantile(2) == pytest.approx(4.30265, rel=1e-5)
+def test_student_s_t_is_the_table_s():
+    for df, quantile in ((1, 12.7062), (2, 4.30265), (4, 2.77645), (math.inf, stats.Z)):
+        assert stats.t_quantile(df) == pytest.approx(quantile, rel=1e-5)
+
+
+def test_the_quantile_is_that_of_the_part_that_varies():
+    assert stats.weighted_t(0.04, 0.0, 3, 100) == (0.2, stats.t_quantile(2), 2)
+    assert stats.weighted_t(0.0, 0.04, 3, 100) == (0.2, stats.t_quantile(99), 99)
+    error, quantile, df = stats.weighted_t(0.01, 0.03, 3, math.inf)
+    assert (error, quantile) == (0.2, pytest.approx((4.30265 + 3 * stats.Z) / 4, rel=1e-5))
+    assert stats.t_quantile(df) == pytest.approx(quantile)
 
 
 def test_scores_without_any_spread_still_have_a_width():
     found = stats.pooled_mean([[1.0] * 50] * 3)
-    assert found.high == 1.0 and 0.9 < found.low < 0.95
+    t = stats.t_quantile(49)
+    assert (found.high, found.low) == (1.0, pytest.approx(50 / (50 + t * t)))
+    found = stats.pooled_difference([[1.0] * 50] * 3, [[1.0] * 50] * 3)
+    assert found.low < 0 < found.high
 
 
-@pytest.mark.parametrize("table", [[[1.0, 0.0]], [[1.0], [0.0]], [[1.0, 0.0], [1.0]]])
+@pytest.mark.parametrize("table", [[], [[1.0, 0.0]], [[1.0], [0.0]], [[1.0, 0.0], [1.0]]])
 def test_a_table_without_two_seeds_and_questions_is_refused(table):
     with pytest.raises(ValueError, match="at least two seeds"):
-        stats.crossed_error(table)
+        stats.crossed_parts(table)
 
 
-# name -> (standard deviation of the seeds' effects, chances that a question is drawn from)
+# Standard deviations, in logits: of questions, of seeds, of a seed on a question.
 REGIMES = {
-    "questions differ": (0.0, (0.03, 0.97)),
-    "chance alone": (0.0, (0.5, 0.5)),
-    "seeds differ much": (0.08, (0.3, 0.7)),
-    "seeds and questions differ": (0.03, (0.3, 0.7)),
-    "nearly all right": (0.02, (0.85, 0.95)),
+    "questions differ": (3.0, 0.02, 0.0),
+    "seeds differ": (0.2, 0.5, 0.2),
+    "both differ": (2.0, 0.5, 0.5),
 }
+TRIALS = 600
+
+
+def accuracy(logit, deviations):
+    """Mean chance of a right answer where its logit is normal with these deviations."""
+    import numpy as np
+
+    steps = np.linspace(-8, 8, 801)
+    weights = np.exp(-(steps**2) / 2)
+    chances = 1 / (1 + np.exp(-logit - math.hypot(*deviations) * steps))
+    return (weights @ chances) / weights.sum()
+
+
+def logit_of(wanted, deviations):
+    from scipy.optimize import brentq
+
+    return brentq(lambda logit: accuracy(logit, deviations) - wanted, -30, 30)
+
+
+def answers_of(rng, logit, deviations, questions, seeds):
+    """Right and wrong answers, trials x seeds x questions; ``questions`` are shared."""
+    import numpy as np
+
+    _, of_seeds, of_both = deviations
+    shape = (TRIALS, seeds, questions.shape[2])
+    logits = logit + deviations[0] * questions + of_seeds * rng.normal(size=(TRIALS, seeds, 1))
+    logits = logits + of_both * rng.normal(size=shape)
+    return (rng.random(shape) < 1 / (1 + np.exp(-logits))).astype(float)
+
+
+def covered(intervals, wanted):
+    return sum(found.low <= wanted <= found.high for found in intervals) / TRIALS
+
+
+# 93 to 97 %, and twice the standard error of 600 trials at 95 %: 1.8 points.
+LOWEST, HIGHEST = 0.93 - 0.018, 0.97 + 0.018
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("questions", [40, 400])
+@pytest.mark.parametrize("wanted", [0.5, 0.9])
 @pytest.mark.parametrize("regime", REGIMES)
-def test_a_nominal_95_percent_interval_over_seeds_covers_93_to_97(seeds, regime):
-    """Simulated: right answers of 100 questions, each seed better or worse on all of them.
-
-    The margin is the simulation's own: 1,500 trials have a standard error of 0.6 points.
-    """
+def test_intervals_over_seeds_cover(regime, wanted, questions, seeds):
+    """For means, and for differences to answers of the same seeds' models, 15 points below."""
     import numpy as np
 
-    rng = np.random.default_rng(seeds)
-    spread, chances = REGIMES[regime]
-    wanted, inside, trials = sum(chances) / 2, 0, 1500
-    for _ in range(trials):
-        question = rng.choice(chances, size=(1, 100))
-        chance = (question + rng.normal(0, spread, (seeds, 1))).clip(0, 1)
-        mean, error, df = stats.crossed_error((rng.random((seeds, 100)) < chance).astype(float))
-        inside += abs(mean - wanted) <= stats.t_quantile(df) * error
-    assert 0.93 - 0.012 <= inside / trials <= 0.97 + 0.012
+    rng, deviations = np.random.default_rng(1), REGIMES[regime]
+    asked = rng.normal(size=(TRIALS, 1, questions))
+    after, before = (
+        answers_of(rng, logit_of(share, deviations), deviations, asked, seeds)
+        for share in (wanted, wanted - 0.15)
+    )
+    means = covered(map(stats.pooled_mean, after), wanted)
+    changes = covered(map(stats.pooled_difference, before, after), 0.15)
+    assert LOWEST <= means <= HIGHEST and LOWEST <= changes <= HIGHEST, (means, changes)
 
 
 def test_an_interval_from_the_means_alone_is_the_wider():
     rng = random.Random(1)
     table = [[float(rng.random() < 0.5) for _ in range(100)] for _ in range(3)]
-    _, pooled, _ = stats.crossed_error(table)
+    found = stats.pooled_mean(table)
     means = [sum(row) / 100 for row in table]
-    error, quantile = stats.seeds_interval(means, stats.standard_error(table[0]))
-    assert error > pooled and quantile > stats.Z
+    error, quantile = stats.seeds_interval(means, stats.standard_error(table[0]), 100)
+    assert error * quantile > (found.high - found.low) / 2
+
+
+def test_one_seed_alone_has_the_error_of_its_questions():
+    assert stats.seeds_interval([0.5], 0.1) == (pytest.approx(0.1), stats.Z)

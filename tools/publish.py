@@ -215,7 +215,9 @@ def results_table(report: dict[str, Any]) -> str:
     ]
     for stage, taken in seconds.items():
         cells = [_cell(found.get((stage, d), [])) for d in ("greedy", "sampled")]
-        cells += [_rise(rises.get(stage)), f"{taken:.0f}"]
+        rise = rises.get(stage)
+        none = ", none detected" if rise and rise["low"] <= 0 <= rise["high"] else ""
+        cells += [_rise(rise) + none, f"{taken:.0f}"]
         lines.append(f"| {stage} | {' | '.join(cells)} |")
     n, seeds = report["ladder"][0]["n"], len(report["seeds"])
     total = sum(seconds.values()) / 60

@@ -7,6 +7,7 @@ Colours are Okabe and Ito's. Every function takes a frame and returns a figure;
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -170,9 +171,10 @@ def _from_means(group: Any, mean: float) -> tuple[float, float]:
     """An interval from each seed's mean and interval, for each side on its own."""
     if len(group) < 2:
         return group["low"].iloc[0], group["high"].iloc[0]
+    asked = group["n"].min() if "n" in group else math.inf
     ends = []
     for side in (mean - group["low"].mean(), group["high"].mean() - mean):
-        error, quantile = stats.seeds_interval(list(group["accuracy"]), side / stats.Z)
+        error, quantile = stats.seeds_interval(list(group["accuracy"]), side / stats.Z, asked)
         ends.append(quantile * error)
     return max(0.0, mean - ends[0]), min(1.0, mean + ends[1])
 

@@ -41,7 +41,8 @@ def table(groups: Groups, base: Path) -> Any:
         A frame with group, arm, stage, reference, seeds, band, decoding, n (questions),
         accuracy with its 95 % interval (`pooling.means`), the paired difference to
         the reference with its own (`pooling.pooled`; empty for the reference), and means
-        of tokens, truncated, well_formed.
+        of tokens, truncated, well_formed. With several seeds also the degrees of freedom
+        of both intervals, df and difference_df.
     """
     import pandas as pd
 
@@ -65,6 +66,8 @@ def _means(records: Sequence[list[dict[str, Any]]], stage: str) -> list[dict[str
     """Rows of a stage's ladder, averaged over the seeds (`pooling.means`)."""
     import pandas as pd
 
+    from trlm_utils import plots
+
     ladder = [
         row
         for seed, found in enumerate(records)
@@ -75,11 +78,10 @@ def _means(records: Sequence[list[dict[str, Any]]], stage: str) -> list[dict[str
     }
     rows = []
     for (band, decoding), group in pd.DataFrame(ladder).groupby(["band", "decoding"], sort=False):
-        first = group.iloc[0]
-        row = {name: first[name] for name in ("stage", "accuracy", "low", "high")}
-        over = pooled.get((band, decoding), {})
-        row |= {name: over[name] for name in ("accuracy", "low", "high") if over}
-        row |= {"band": band, "decoding": decoding, "n": first["n"]}
+        over = pooled.get((band, decoding)) or plots.over_seeds(group).iloc[0].to_dict()
+        row = {name: over[name] for name in ("stage", "accuracy", "low", "high")}
+        row |= {"df": over["df"]} if "df" in over else {}
+        row |= {"band": band, "decoding": decoding, "n": group["n"].iloc[0]}
         row |= {name: group[name].mean() for name in ("tokens", "truncated", "well_formed")}
         rows.append(row | {"seeds": len(group)})
     return rows
@@ -90,9 +92,10 @@ def _differences(
 ) -> dict[tuple[str, str, str, str], dict[str, float]]:
     """Pooled paired differences by reference, stage, band and decoding."""
     names = {"difference": "difference", "low": "difference_low", "high": "difference_high"}
+    names["df"] = "difference_df"
     return {
         (row["from"], row["to"], row["band"], row["decoding"]): {
-            new: row[old] for old, new in names.items()
+            new: row[old] for old, new in names.items() if old in row
         }
         for row in pooling.differences(pairs, records)
     }

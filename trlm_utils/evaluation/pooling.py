@@ -51,29 +51,47 @@ def pooled(comparisons: list[dict[str, Any]], records: Records) -> list[dict[str
     Returns:
         A row for each pair, band and decoding, with ``seeds`` and the degrees of freedom
         ``df`` of its interval (`stats.pooled_difference`). A pair that one seed alone was
-        asked has that seed's own interval.
+        asked has that seed's own interval, of its questions only.
     """
     groups: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
     for row in comparisons:
         groups[row["from"], row["to"], row["band"], row["decoding"]].append(row)
     result = []
     for (start, end, *key), rows in groups.items():
-        before, after = (scores(records[stage], tuple(key)) for stage in (start, end))
+        row = {k: v for k, v in rows[0].items() if k != "seed"} | {"seeds": len(rows)}
         if len(rows) < 2:
-            result.append(rows[0] | {"seeds": 1})
+            result.append(row)
             continue
-        found = stats.pooled_difference(before, after)
+        sides = [
+            (_accuracies(old, tuple(key)), _accuracies(new, tuple(key)))
+            for old, new in zip(records[start], records[end], strict=True)
+        ]
+        sides = [(old, new) for old, new in sides if old and new]
+        asked = _shared([part for side in sides for part in side])
+        if len(asked) < 2:  # every seed had questions of its own
+            found = _from_means(rows)
+        else:
+            before, after = ([[side[k][i] for i in asked] for side in sides] for k in (0, 1))
+            found = stats.pooled_difference(before, after)
         interval = {"difference": found.mean, "low": found.low, "high": found.high}
-        result.append(rows[0] | interval | {"seeds": len(rows), "df": found.df})
+        result.append(row | interval | {"df": found.df})
     return result
+
+
+def _from_means(rows: Sequence[dict[str, Any]]) -> stats.Pooled:
+    """Rows of seeds that share no questions, whose own errors are then independent."""
+    found = [row["difference"] for row in rows]
+    mean = sum(found) / len(found)
+    half = stats.t_quantile(len(found) - 1) * stats.standard_error(found)
+    return stats.Pooled(mean, max(-1.0, mean - half), min(1.0, mean + half), len(found) - 1)
 
 
 def means(stage: str, records: Records) -> list[dict[str, Any]]:
     """A stage's accuracy over all seeds, a row for each band and decoding.
 
     Returns:
-        Rows with stage, band, decoding, accuracy, low, high, seeds and df; none where the
-        stage was asked in one seed alone.
+        Rows with stage, band, decoding, accuracy, low, high, seeds and df; none where fewer
+        than two seeds were asked the same questions.
     """
     keys = dict.fromkeys((r["band"], r["decoding"]) for found in records[stage] for r in found)
     rows = []
@@ -93,10 +111,16 @@ def scores(found: list[list[dict[str, Any]]], key: tuple[str, str]) -> list[list
 
     Questions that some of these seeds were not asked are left out.
     """
-    asked = [
-        {r["id"]: r["accuracy"] for r in records if (r["band"], r["decoding"]) == key}
-        for records in found
-    ]
-    asked = [one for one in asked if one]
-    shared = [i for i in asked[0] if all(i in one for one in asked)] if asked else []
+    asked = [one for one in (_accuracies(records, key) for records in found) if one]
+    shared = _shared(asked)
     return [[one[i] for i in shared] for one in asked]
+
+
+def _accuracies(records: list[dict[str, Any]], key: tuple[str, str]) -> dict[str, float]:
+    """Question -> accuracy, of one band and decoding."""
+    return {r["id"]: r["accuracy"] for r in records if (r["band"], r["decoding"]) == key}
+
+
+def _shared(asked: Sequence[dict[str, float]]) -> list[str]:
+    """The questions that are in all of them, in the order of the first."""
+    return [i for i in asked[0] if all(i in one for one in asked)] if asked else []

@@ -18,7 +18,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 # What means something in Markdown wherever it stands, a table's cell included.
 _SPECIAL = re.compile(r"[\\`*~|]|(?<!\w)_|_(?!\w)|(?<=\])[(\[:]")
 # What means something at the beginning of a line: headings, lists, rules.
-_LEADING = re.compile(r"^(#{1,6}(?=\s|$)|[-+](?=\s|$)|-(?=--)|[=>])")
+_LEADING = re.compile(r"^(#{1,6}(?=\s|$)|[-+](?=\s)|-(?=--)|[=>])")
 _NUMBERED = re.compile(r"^(\d{1,9})([.)])(?=\s|$)")
 
 

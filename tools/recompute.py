@@ -1,0 +1,97 @@
+"""Intervals of recorded tables, computed again with Student's t; one command, once per table.
+
+    python -m tools.recompute
+
+Tables in ``figures/`` that come from long runs recorded before `stats.weighted_t` carry
+intervals over seeds with the normal distribution's 1.96. What they still hold decides:
+
+- ``rises``: ``ladder.csv`` has every seed's accuracies, so the spread of the differences
+  between seeds is known; what is left of a recorded half width is the questions' error.
+- ``ablations``, ``algorithms``, ``hacking``: only pooled numbers were kept. The two parts
+  cannot be told apart, so the half width grows as if the seeds were all that varies, by
+  t / 1.96 = 2.20 with three seeds. That is the most it can need: such intervals may be too
+  wide, never too narrow.
+- ``ladder``, ``by_steps``, ``pass_at_k``: rows of single seeds, which stay; only the figures,
+  which pool them (`plots.over_seeds`), are drawn again.
+
+A table with a column ``df`` has its degrees of freedom already and is left alone. Tables with
+one seed hold intervals of the questions alone and stay. ``compare`` cannot be drawn again: the
+ladders of the other recipes are not kept.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trlm_utils import plots, stats
+from trlm_utils.files import PROJECT_ROOT
+
+FIGURES = PROJECT_ROOT / "figures"
+ARMS = ("ablations", "algorithms", "hacking")
+DRAWN: dict[str, Callable[[Any], Any]] = {
+    "rises": plots.plot_rises,
+    "ladder": plots.plot_ladder,
+    "by_steps": plots.plot_by_steps,
+    "pass_at_k": plots.plot_pass_at_k,
+    **dict.fromkeys(ARMS, plots.plot_ablations),
+}
+
+
+def rises(table: Any, ladder: Any) -> Any:
+    """Differences between stages, their seeds' part taken from the ladder.
+
+    Args:
+        table: from, to, band, decoding, difference, low, high, seeds.
+        ladder: stage, seed, band, decoding, accuracy, n.
+    """
+    keys = ["band", "decoding", "stage", "seed"]
+    accuracy = ladder.set_index(keys)["accuracy"].sort_index()
+    rows = []
+    for row in table.to_dict("records"):
+        ends = [accuracy[row["band"], row["decoding"], row[end]] for end in ("to", "from")]
+        spread = stats.standard_error(list(ends[0] - ends[1])) ** 2
+        asked = max(0.0, ((row["high"] - row["low"]) / 2 / stats.Z) ** 2 - spread)
+        questions = int(ladder.loc[ladder["band"] == row["band"], "n"].min())
+        error, quantile, df = stats.weighted_t(spread, asked, row["seeds"], questions)
+        low, high = (row["difference"] + sign * quantile * error for sign in (-1, 1))
+        rows.append(row | {"low": max(-1.0, low), "high": min(1.0, high), "df": df})
+    return type(table)(rows)
+
+
+def arms(table: Any) -> Any:
+    """Accuracies and differences of arms, as wide as their seeds can make them.
+
+    Args:
+        table: what `trlm_utils.evaluation.arms.table` gave, with one number of seeds.
+    """
+    found = table.copy()
+    for name, bottom, prefix in (("accuracy", 0.0, ""), ("difference", -1.0, "difference_")):
+        widened = table["seeds"].map(lambda k: stats.t_quantile(k - 1) / stats.Z)
+        for end in ("low", "high"):
+            reach = widened * (table[f"{prefix}{end}"] - table[name])
+            found[f"{prefix}{end}"] = (table[name] + reach).clip(bottom, 1.0)
+        found[f"{prefix}df"] = (table["seeds"] - 1).where(table[name].notna())
+    return found
+
+
+def recompute(folder: Path) -> list[str]:
+    """Write the tables that need it and draw their figures; returns the tables' names."""
+    import pandas as pd
+
+    tables = {name: pd.read_csv(folder / f"{name}.csv", dtype={"arm": str}) for name in DRAWN}
+    old = [name for name in ("rises", *ARMS) if "df" not in tables[name]]
+    if "rises" in old:
+        tables["rises"] = rises(tables["rises"], tables["ladder"])
+    for name in set(old) & set(ARMS):
+        tables[name] = arms(tables[name])
+    for name, draw in DRAWN.items():
+        plots.save_figure(draw(tables[name]), folder / name, tables[name])
+    return old
+
+
+if __name__ == "__main__":
+    print("computed again:", ", ".join(recompute(FIGURES)) or "nothing")
+    sys.exit(0)
