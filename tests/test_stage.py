@@ -1,5 +1,7 @@
 """Stage folders: whole files or none, errors that say what to run."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from trlm_utils import files, stage
@@ -50,6 +52,16 @@ def test_finish_keeps_the_runners_entries_and_removes_checkpoints(opened):
     manifest = files.read_json(opened.folder / "manifest.json")
     assert (manifest["status"], manifest["inputs"]) == ("finished", "d")
     assert not opened.checkpoints.exists()
+
+
+def test_a_log_is_the_same_whether_its_rows_were_saved_in_between_or_not(opened):
+    """Rows that come back from a checkpoint have their keys in alphabetical order."""
+    rows = [{"loss": 1.0, "epoch": 0.5, "step": 1}, {"loss": 0.5, "epoch": 1.0, "step": 2}]
+    texts = []
+    for log in (rows, [dict(sorted(row.items())) for row in rows]):
+        opened.save_log(SimpleNamespace(state=SimpleNamespace(log_history=log)))
+        texts.append((opened.folder / "log_history.csv").read_text())
+    assert texts[0] == texts[1] == "epoch,loss,step\n0.5,1.0,1\n1.0,0.5,2\n"
 
 
 def test_outputs_digest_sees_content_and_names(tmp_path):

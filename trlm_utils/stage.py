@@ -99,10 +99,13 @@ class Stage:
         save_model(model, tokenizer, self.folder / "model")
 
     def save_log(self, trainer: Any) -> Any:
-        """Write the trainer's log as ``log_history.csv``; returns it as a data frame."""
+        """Write the trainer's log as ``log_history.csv``; returns it as a data frame.
+
+        Columns are in alphabetical order, as a checkpoint has them, resumed or not.
+        """
         import pandas as pd
 
-        frame = pd.DataFrame(trainer.state.log_history)
+        frame = pd.DataFrame(trainer.state.log_history).sort_index(axis="columns")
         write_text(self.folder / "log_history.csv", frame.to_csv(index=False))
         return frame
 
