@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from trlm_utils.doctor import examine
 from trlm_utils.evaluation import arms
 from trlm_utils.files import CourseError, read_json, shown
-from trlm_utils.runner import recipes, report, times
+from trlm_utils.runner import probe, recipes, report, times
 from trlm_utils.runner.kernel import RunFailed
-from trlm_utils.runner.pipeline import locked, probe_memory, run_folder, run_plan
+from trlm_utils.runner.pipeline import locked, run_folder, run_plan
 from trlm_utils.runner.recipes import Plan, RecipeError
 
 
@@ -119,7 +119,7 @@ def _dispatch(options: argparse.Namespace) -> int:
                 print(f"\n{estimate.text(plan, options.gpu)}")
             return 0
         if options.command == "record":
-            print(times.record(plan, folder, probe_memory()))
+            print(times.record(plan, folder, folder / probe.MEMORY))
             return 0
         if options.command == "run":
             if options.seed != str(seed):

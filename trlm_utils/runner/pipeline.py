@@ -16,7 +16,7 @@ from typing import Any
 
 from trlm_utils.doctor import MIN_FREE_MB, free_disk_mb
 from trlm_utils.files import read_json, runs_root, shown, write_json
-from trlm_utils.runner import times
+from trlm_utils.runner import probe, times
 from trlm_utils.runner.beside import Beside, evaluating
 from trlm_utils.runner.digest import inputs_digest, is_finished, read_manifest
 from trlm_utils.runner.kernel import Kernels, RunFailed, execute, kernels
@@ -35,11 +35,6 @@ def run_folder(recipe: str, scale: str, seed: int) -> Path:
 
 
 # --- running ----------------------------------------------------------------------
-
-
-def probe_memory() -> Path:
-    """The file that remembers what this machine was measured to do."""
-    return runs_root() / ".probe.json"
 
 
 @contextlib.contextmanager
@@ -107,7 +102,7 @@ def run_plan(
             f"a run needs {MIN_FREE_MB}"
         )
     to_run = times.to_run(chosen, folder, force)
-    line, speed = times.announce(plan, to_run, probe_memory())
+    line, speed = times.announce(plan, to_run, folder / probe.MEMORY)
     print(line, flush=True)
     measured = {"probe": asdict(speed)} if speed else {}
     with (
