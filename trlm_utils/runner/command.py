@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from trlm_utils.doctor import examine
 from trlm_utils.evaluation import arms
 from trlm_utils.files import CourseError, read_json, shown
-from trlm_utils.runner import parameters, recipe_file, recipes, report, report_texts, times
+from trlm_utils.runner import parameters, probe, recipe_file, recipes, report, report_texts, times
 from trlm_utils.runner.kernel import RunFailed
 from trlm_utils.runner.parameters import RecipeError
-from trlm_utils.runner.pipeline import locked, probe_memory, run_folder, run_plan
+from trlm_utils.runner.pipeline import locked, run_folder, run_plan
 from trlm_utils.runner.recipes import Plan
 
 
@@ -129,7 +129,7 @@ def _dispatch(options: argparse.Namespace) -> int:
                 print(f"\n{estimate.text(plan, options.gpu)}")
             return 0
         if options.command == "record":
-            print(times.record(plan, folder, probe_memory()))
+            print(times.record(plan, folder, folder / probe.MEMORY))
             return 0
         if options.command == "run":
             if options.seed != str(seed):

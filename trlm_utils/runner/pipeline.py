@@ -16,7 +16,7 @@ from typing import Any
 
 from trlm_utils.doctor import MIN_FREE_MB, free_disk_mb
 from trlm_utils.files import free_name, read_json, runs_root, shown, write_json
-from trlm_utils.runner import times
+from trlm_utils.runner import probe, times
 from trlm_utils.runner.beside import Beside, evaluating
 from trlm_utils.runner.digest import (
     changes,
@@ -39,11 +39,6 @@ def run_folder(recipe: str, scale: str, seed: int) -> Path:
     name = recipe if scale == "nano" else f"{recipe}-{scale}"
     folder = runs_root().resolve() / name
     return folder if seed == 0 else folder / f"seed-{seed}"
-
-
-def probe_memory() -> Path:
-    """The file that remembers what this machine was measured to do."""
-    return runs_root() / ".probe.json"
 
 
 @contextlib.contextmanager
@@ -189,7 +184,7 @@ def run_plan(
             f"a run needs {MIN_FREE_MB}"
         )
     to_run = times.to_run(chosen, folder, force)
-    line, speed = times.announce(plan, to_run, probe_memory())
+    line, speed = times.announce(plan, to_run, folder / probe.MEMORY)
     print(line, flush=True)
     measured = {"probe": asdict(speed)} if speed else {}
     with (

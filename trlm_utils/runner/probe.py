@@ -22,6 +22,7 @@ from typing import Any
 from trlm_utils.files import PROJECT_ROOT, CourseError, read_json, write_json
 
 SECONDS = 1.2  # for each of the two kinds of work
+MEMORY = ".probe.json"  # in the folder of a run: its last measurement
 KEPT = 1800.0  # seconds for which a measurement holds
 LIMIT = 180.0  # seconds after which a machine is too slow to be measured
 SIZES = {"HIDDEN_SIZE": 64, "LAYERS": 2, "VOCAB_SIZE": 512}  # parameters of 00_start_here
