@@ -65,6 +65,14 @@ def test_settings_group_and_mix_have_controls():
     assert "at least two" in found.message.value
 
 
+def test_settings_that_exclude_each_other_are_said():
+    found = explorer.Explorer(GROUP, {"overlong": 1.0}, answer="5")
+    found.settings["overlong"]["max_length"].value = 10
+    assert found.message.value == "margin of overlong is 32, above its max_length 10"
+    found.settings["overlong"]["margin"].value = 5
+    assert "above its" not in found.message.value
+
+
 def test_the_picture_has_a_bar_for_every_part_and_completion():
     table = explorer.compare(GROUP, MIX, answer="5")
     paid, moved = reward_plots.plot_group(table).axes

@@ -140,7 +140,11 @@ class Explorer:
         if len(chosen) < 2:
             self.message.value = "choose at least two completions: rewards are compared in a group"
             return
-        self.table = compare(chosen, self.weights, self.tokenizer, self.models, **self.row)
+        try:
+            self.table = compare(chosen, self.weights, self.tokenizer, self.models, **self.row)
+        except ValueError as error:  # settings that exclude each other
+            self.message.value = html.escape(str(error))
+            return
         file = io.BytesIO()
         reward_plots.plot_group(self.table).savefig(file, format="png", dpi=80)
         self.picture.value = file.getvalue()

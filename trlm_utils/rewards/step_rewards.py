@@ -63,7 +63,8 @@ def token_advantages(
     (Shao et al. 2024, DeepSeekMath, 4.1.3). So a step is blamed for what it leads to.
 
     Args:
-        group: the steps of each completion; a reward for the answer is a last step.
+        group: the steps of each completion; a reward for the answer is a last step, and may
+            stand at the same token as the step before it.
         lengths: number of tokens of each completion.
     """
     mean, spread = _mean_and_spread([reward for found in group for _, reward in found])
@@ -120,7 +121,7 @@ def problem_of(row: dict[str, Any], **options: Any) -> nanoworld.Problem:
 
     Args:
         row: ``id`` and ``prompt`` of a data set's row.
-        options: what the data set was made with (see `world.make_problem`).
+        options: what the data set was made with (see `nanoworld.make_problem`).
 
     Raises:
         ValueError: when these options make another problem, or the row is not NanoWorld's.
