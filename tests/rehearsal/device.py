@@ -107,6 +107,57 @@ class HeldTensor(torch.Tensor):
         return copy
 
 
+def attention(
+    query,
+    key,
+    value,
+    mask=None,
+    dropout=0.0,
+    causal=False,
+    *,
+    scale=None,
+    enable_gqa=False,
+):
+    """Scaled dot-product attention: fused where the CPU's is, so that both give the same digits.
+
+    torch chooses in C++, where no backend of Python's is asked, and would write it out.
+    """
+    learned = mask is not None and mask.requires_grad
+    if dropout or learned or enable_gqa or query.dim() != 4:
+        settings = {"scale": scale, "enable_gqa": enable_gqa}
+        written_out = aten._scaled_dot_product_attention_math
+        return written_out(query, key, value, mask, dropout, causal, **settings)[0]
+    if mask is not None and mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -torch.inf)
+    fused = aten._scaled_dot_product_fused_attention_overrideable
+    return fused(query, key, value, mask, 0.0, causal, False, scale=scale)[0]
+
+
+def _attend(query, key, value, bias=None, dropout=0.0, causal=False, debug=False, *, scale=None):
+    """The CPU's fused attention, with the results that a backend's own attention has."""
+    out, sums = aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, dropout, causal, attn_mask=unwrapped(bias), scale=scale
+    )
+    none = torch.empty(0)
+    lengths = (query.shape[2], key.shape[2])
+    return out, sums, none, none, *lengths, none.long(), none.long(), none
+
+
+def _attend_back(grad, query, key, value, bias, needed, out, sums, *others, scale=None):
+    """Its gradients; none for the bias, which the CPU's kernel refuses to differentiate."""
+    dropout, causal = others[4], others[5]
+    grads = aten._scaled_dot_product_flash_attention_for_cpu_backward(
+        grad, query, key, value, out, sums, dropout, causal, attn_mask=bias, scale=scale
+    )
+    return *grads, torch.empty(0)
+
+
+ATTENTION = {
+    aten._scaled_dot_product_fused_attention_overrideable.default: _attend,
+    aten._scaled_dot_product_fused_attention_overrideable_backward.default: _attend_back,
+}
+
+
 def unwrapped(value: Any) -> Any:
     """Arguments of an operation with held tensors in place of their shells."""
     if isinstance(value, HeldTensor):
@@ -192,8 +243,8 @@ def run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         source, target = args[:2]
         unwrapped(target).copy_(unwrapped(source))
         return target
-    if func is aten._fused_sdp_choice.default:
-        return 0  # attention written out: the CPU's fused kernel does not know this device
+    if func in ATTENTION:
+        return wrapped(ATTENTION[func](*map(unwrapped, args), **kwargs))
     target = torch.device(NAME, 0)
     if func is aten._to_copy.default and not isinstance(args[0], HeldTensor):
         target = torch.device("cpu")
@@ -287,6 +338,8 @@ def enable() -> None:
     made = torch.library.Library("aten", "IMPL")
     for name in MADE:
         made.impl(name, _maker(name), "PrivateUse1")
+    for key in ("AutogradPrivateUse1", "PrivateUse1"):
+        made.impl("scaled_dot_product_attention", attention, key)
     # Under autocast: without these, no operation at all has a kernel.
     through = torch.library.Library("_", "IMPL")
     through.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
