@@ -130,7 +130,7 @@ def test_a_continuing_recipe_lies_in_the_other_ones_folder():
     ("groups", "message"),
     [
         ({"g": {"a": "00_start_here", "b": "06_grp"}}, "names '06_grp'"),
-        ({"g": {"a": "00_start_here"}}, "no table of arms"),
+        ({"g": {"a": "00_start_here"}}, "needs at least 2"),
     ],
 )
 def test_a_wrong_group_is_one_line(tmp_path, groups, message):

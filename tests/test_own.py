@@ -5,7 +5,7 @@ import json
 import pytest
 
 from trlm_utils import chat
-from trlm_utils.rewards import explorer, hack_bench, mixes, own
+from trlm_utils.rewards import explorer, hack_bench, mixes, model_rewards, own, reward_models
 from trlm_utils.runner import command
 from trlm_utils.training import preflight
 
@@ -87,6 +87,11 @@ HEAD = "def reward(completions, **columns):\n    "
         (HEAD + "return [0.0]", "returned 1 numbers for 2 completions"),
         (HEAD + "return 1.0", "returned float, not a list of numbers"),
         (HEAD + "return [float('nan')] * 2", "gave completion 0 nan, not a number"),
+        (HEAD + "return ['0.5', '0.5']", "gave completion 0 '0.5', not a number"),
+        (HEAD + "return [10**400] * 2", "not a number"),
+        (HEAD + "return {0: 1.0, 1: 2.0}", "returned dict, not a list of numbers"),
+        (HEAD + "raise SystemExit(3)", r"failed: SystemExit: 3 \(line 2\)"),
+        ("raise SystemExit(3)", r"importing it failed: SystemExit: 3 \(line 1\)"),
         (HEAD + "return [1.0, 'good']", "gave completion 1 'good', not a number"),
         (HEAD + "return [c[0]['x'] for c in completions]", r"failed: KeyError: .* \(line 2\)"),
     ],
@@ -111,3 +116,77 @@ def test_a_number_gone_wrong_in_training_names_the_completion(file):
     (function,), _ = mixes.choose({file(source): 1.0})
     with pytest.raises(own.RewardError, match="gave completion 2 inf, not a number"):
         function(completions=["a", "b", "c"])
+
+
+def test_a_file_may_hold_dataclasses(file):
+    source = """
+from __future__ import annotations
+from dataclasses import dataclass
+
+
+@dataclass
+class Part:
+    weight: float
+
+
+def reward(completions, **columns):
+    return [Part(2.0).weight] * len(completions)
+"""
+    (row,) = mixes.score({file(source): 1.0}, ["4"])
+    assert row["total"] == 2.0
+
+
+@pytest.mark.parametrize("own_first", [True, False])
+def test_the_library_keeps_its_names(file, own_first):
+    own_name = file(
+        HEAD.replace("reward", "accuracy") + "return [0.0] * len(completions)", "accuracy"
+    )
+    names = [own_name, "accuracy"] if own_first else ["accuracy", own_name]
+    functions, _ = mixes.choose(dict.fromkeys(names, 1.0))
+    found = {name: f.__name__ for name, f in zip(names, functions, strict=True)}
+    assert found == {own_name: "accuracy_2", "accuracy": "accuracy"}
+
+
+def test_a_number_behind_a_name_is_not_given_twice(file):
+    names = [
+        file(HEAD.replace("reward", called) + "return [0.0] * len(completions)", called, stem)
+        for stem, called in (("a", "f"), ("b", "f_2"), ("c", "f"))
+    ]
+    functions, _ = mixes.choose(dict.fromkeys(names, 1.0))
+    assert [f.__name__ for f in functions] == ["f", "f_2", "f_3"]
+
+
+def test_a_reward_called_total_does_not_replace_the_sum(file):
+    name = file(HEAD.replace("reward", "total") + "return [5.0] * len(completions)", "total")
+    (row,) = mixes.score({"accuracy": 1.0, name: 0.5}, ["4"], answer=["4"])
+    assert row == {"accuracy": 1.0, "total_2": 5.0, "total": 3.5}
+
+
+@pytest.mark.parametrize("value", [float("nan"), "a", True])
+def test_settings_of_ones_own_are_numbers_where_their_defaults_are(file, value):
+    name = file(POLITE, "politeness")
+    with pytest.raises(ValueError, match="soft of .*, not a number"):
+        mixes.choose({name: {"weight": 1.0, "soft": value}})
+
+
+@pytest.mark.parametrize(
+    ("mix", "said"),
+    [
+        (["accuracy"], "a mix is a table of rewards and weights, not list"),
+        (None, "a mix is a table of rewards and weights, not NoneType"),
+        ({1: 1.0, "nope": 1.0}, r"unknown reward \[1, 'nope'\]"),
+        ({"accuracy": 10**400}, "weight of accuracy is 1000.*, not a finite number"),
+        ({"tina": 10**400}, "weight of tina is 1000.*, not a finite number"),
+        ({"accuracy": {"weight": 1.0, 1: 2, "x": 1}}, r"accuracy has no setting \[1, 'x'\]"),
+    ],
+)
+def test_what_is_no_mix_is_said_in_one_line(mix, said):
+    with pytest.raises(ValueError, match=said):
+        mixes.choose(mix)
+
+
+def test_a_very_bad_reply_has_a_learned_reward(monkeypatch):
+    monkeypatch.setattr(reward_models, "outcome_scores", lambda *_: [-1000.0, 0.0, 1000.0])
+    monkeypatch.setattr(chat, "render", lambda *_: "")
+    asked = model_rewards.Models(tokenizer=object(), judge=object())
+    assert model_rewards.learned(["a"] * 3, [[]] * 3, models=asked) == [0.0, 0.5, 1.0]

@@ -69,11 +69,13 @@ def expand(weights: Weights) -> Weights:
     Raises:
         ValueError: when a part occurs twice.
     """
+    if not isinstance(weights, dict):
+        raise ValueError(f"a mix is a table of rewards and weights, not {type(weights).__name__}")
     parts: Weights = {}
     for name, given in weights.items():
         mix = MIXES.get(name)
-        if mix is not None and (isinstance(given, bool) or not isinstance(given, int | float)):
-            raise ValueError(f"weight of {name} is {given!r}, not a number")
+        if mix is not None:
+            _check_weight(name, given)
         for part, weight in (mix or {name: given}).items():
             if part in parts:
                 raise ValueError(f"{part} occurs twice in the mix")
@@ -92,7 +94,7 @@ def choose(weights: Weights, models: Models | None = None) -> tuple[list[Reward]
             or no reward at all.
     """
     parts = expand(weights)
-    unknown = sorted(name for name in parts if name not in REWARDS and not own.is_own(name))
+    unknown = [name for name in parts if name not in REWARDS and not own.is_own(name)]
     if unknown:
         known = ", ".join([*REWARDS, *MIXES])
         raise ValueError(
@@ -104,13 +106,17 @@ def choose(weights: Weights, models: Models | None = None) -> tuple[list[Reward]
     for name, given in parts.items():
         settings = dict(given) if isinstance(given, dict) else {"weight": given}
         weight = settings.pop("weight", None)
-        if isinstance(weight, bool) or not isinstance(weight, int | float):
-            raise ValueError(f"weight of {name} is {weight!r}, not a number")
-        if not math.isfinite(weight):
-            raise ValueError(f"weight of {name} is {weight}")
+        _check_weight(name, weight)
         functions.append(_with_settings(name, settings, models))
         values.append(float(weight))
     return _distinct(functions), values
+
+
+def _check_weight(name: str, weight: Any) -> None:
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise ValueError(f"weight of {name} is {weight!r}, not a number")
+    if not abs(weight) < 1e300:  # isfinite fails on whole numbers that no float holds
+        raise ValueError(f"weight of {name} is {weight}, not a finite number")
 
 
 def reward(name: str) -> Reward:
@@ -123,17 +129,26 @@ def reward(name: str) -> Reward:
 
 
 def _distinct(functions: list[Reward]) -> list[Reward]:
-    """Functions of different names: TRL logs a reward under its name and merges the same."""
-    seen: dict[str, int] = {}
-    found = []
+    """Functions of different names: TRL logs a reward under its name and merges the same.
+
+    The library's keep theirs, and the column of sums is called ``total``.
+    """
+    taken, found = {*REWARDS, "total"}, []
     for function in functions:
-        name = function.__name__
-        seen[name] = seen.get(name, 0) + 1
-        if seen[name] > 1:
-            function = partial(function)
-            function.__name__ = f"{name}_{seen[name]}"  # type: ignore[attr-defined]
+        name, count = function.__name__, 2
+        if not _is_library(function):
+            while function.__name__ in taken:
+                function = partial(function)
+                function.__name__ = f"{name}_{count}"  # type: ignore[attr-defined]
+                count += 1
+            taken.add(function.__name__)
         found.append(function)
     return found
+
+
+def _is_library(function: Reward) -> bool:
+    """Whether a function, or what it fills in, is one of `REWARDS`."""
+    return getattr(function, "func", function) is REWARDS.get(function.__name__)
 
 
 def settings_of(reward: Reward) -> dict[str, Any]:
@@ -155,11 +170,15 @@ def _with_settings(name: str, settings: dict[str, Any], models: Models | None) -
     """The reward with settings filled in, still under its own name, which TRL logs."""
     function = reward(name)
     known = settings_of(function)
-    unknown = sorted(set(settings) - set(known))
+    unknown = [setting for setting in settings if setting not in known]
     if unknown:
         raise ValueError(f"{name} has no setting {unknown}; it has: {', '.join(known) or 'none'}")
-    for setting, value in settings.items() if name in REWARDS else ():
-        _check_setting(f"{setting} of {name}", value, known[setting])
+    for setting, value in settings.items():
+        where, default = f"{setting} of {name}", known[setting]
+        if name in REWARDS:
+            _check_setting(where, value, default)
+        elif _is_number(default) and not _is_number(value):
+            raise ValueError(f"{where} is {value!r}, not a number")
     if models and "models" in inspect.signature(function).parameters:
         settings = settings | {"models": models}
     if not settings:
@@ -167,6 +186,11 @@ def _with_settings(name: str, settings: dict[str, Any], models: Models | None) -
     chosen = partial(function, **settings)
     chosen.__name__ = function.__name__  # type: ignore[attr-defined]
     return chosen
+
+
+def _is_number(value: Any) -> bool:
+    kind = isinstance(value, int | float) and not isinstance(value, bool)
+    return kind and -math.inf < value < math.inf
 
 
 def _check_setting(where: str, value: Any, default: Any) -> None:

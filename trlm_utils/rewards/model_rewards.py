@@ -154,4 +154,5 @@ def learned(
         for prompt, text in zip(prompts, texts_of(completions), strict=True)
     ]
     scores = reward_models.outcome_scores(models.judge, models.tokenizer, texts)
-    return [1 / (1 + math.exp(-score)) for score in scores]
+    # the same as 1 / (1 + exp(-score)), which overflows for very bad replies
+    return [(1 + math.tanh(score / 2)) / 2 for score in scores]

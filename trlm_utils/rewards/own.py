@@ -19,6 +19,7 @@ import importlib.util
 import inspect
 import math
 import re
+import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ def is_own(name: str) -> bool:
     >>> is_own("my_rewards.py:politeness"), is_own("accuracy")
     (True, False)
     """
-    return bool(NAME.fullmatch(name))
+    return isinstance(name, str) and bool(NAME.fullmatch(name))
 
 
 def file_of(name: str) -> Path:
@@ -75,13 +76,14 @@ def load(name: str) -> Any:
         raise RewardError(f"reward {name}: there is no file {shown(path)}")
     spec = importlib.util.spec_from_file_location(f"own_rewards_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
         raise RewardError(
             f"reward {name}: {shown(path)}, line {error.lineno}: {error.msg}"
         ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RewardError(f"reward {name}: importing it failed: {_told(error, path)}") from None
     function = getattr(module, wanted, None)
     if not inspect.isfunction(function):
@@ -115,7 +117,7 @@ def _checked(name: str, function: Any, path: Path) -> Any:
         ]
         try:
             found = function(messages, *args, **kwargs)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise RewardError(f"reward {name} failed: {_told(error, path)}") from None
         return _numbers(name, found, len(completions))
 
@@ -125,7 +127,7 @@ def _checked(name: str, function: Any, path: Path) -> Any:
 
 def _numbers(name: str, found: Any, wanted: int) -> list[float | None]:
     try:
-        values = list(found)
+        values = list(None if isinstance(found, str | dict | set) else found)
     except TypeError:
         raise RewardError(
             f"reward {name} returned {type(found).__name__}, not a list of numbers"
@@ -135,8 +137,9 @@ def _numbers(name: str, found: Any, wanted: int) -> list[float | None]:
     numbers: list[float | None] = []
     for place, value in enumerate(values):
         try:
-            number = None if value is None else float(value)
-        except (TypeError, ValueError):
+            text = isinstance(value, str | bytes)  # float() would read a text, too
+            number = None if value is None else math.nan if text else float(value)
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if number is not None and not math.isfinite(number):
             raise RewardError(f"reward {name} gave completion {place} {value!r}, not a number")
