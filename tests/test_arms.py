@@ -5,7 +5,7 @@ import yaml
 
 from trlm_utils.evaluation import arms
 from trlm_utils.files import CourseError, write_json, write_rows
-from trlm_utils.runner import recipes
+from trlm_utils.runner import recipe_file, recipes
 from trlm_utils.runner.recipes import RecipeError
 
 GROUPS = {"rate": {"low": "arm-low", "high": "arm-high"}}
@@ -99,7 +99,7 @@ def test_every_arm_of_the_recipe_differs_from_its_reference_in_what_it_says():
         "divided by the deviation": {"LOSS_TYPE", "SCALE_REWARDS"},
         "group size": {"GROUP_SIZE", "PROMPTS_PER_STEP"},
         "learning rate": {"LEARNING_RATE", "VECTOR_RATE"},
-        "GRPO from": {"MODEL_FROM", "IGNORE_PREFLIGHT"},
+        "GRPO from": {"MODEL_FROM", "ALLOW_FAILED"},
         "LoRA": {"LORA_RANK", "LEARNING_RATE", "VECTOR_RATE"},
     }
     assert plan.groups.keys() == allowed.keys()
@@ -118,8 +118,8 @@ def test_all_group_sizes_draw_as_many_completions():
 
 
 def test_a_continuing_recipe_lies_in_the_other_ones_folder():
-    path = recipes.find_recipe("ablations")
-    assert recipes.run_name(path) == "nano"
+    path = recipe_file.find_recipe("ablations")
+    assert recipe_file.run_name(path) == "nano"
     nano, plan = recipes.load_plan("nano"), recipes.load_plan("ablations")
     assert plan.stages[: len(nano.stages)] == nano.stages
     compared = {stage for arms in plan.groups.values() for stage in arms.values()}

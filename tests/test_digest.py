@@ -301,7 +301,10 @@ def test_every_parameter_that_names_files_is_known():
 
 
 def test_what_only_shows_exists_and_is_none_of_what_computes():
-    modules = {f"trlm_utils.{path.stem}" for path in PACKAGE.glob("*.py")}
+    modules = {
+        ".".join(path.relative_to(PROJECT_ROOT).with_suffix("").parts)
+        for path in PACKAGE.rglob("*.py")
+    }
     assert set(digest.SHOWS) <= modules
     for notebook in sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb")):
         assert not set(digest.modules(parameters.code_cells(notebook))) & set(digest.SHOWS)

@@ -27,10 +27,10 @@ from typing import Any
 from trlm_utils import machine
 from trlm_utils.evaluation import held_out
 from trlm_utils.evaluation.held_out import Record
-from trlm_utils.files import CourseError, read_json, read_rows, write_json, write_rows
+from trlm_utils.files import PROJECT_ROOT, CourseError, read_json, read_rows, write_json, write_rows
 
 FOLDER = ".ahead"  # in the folder of a run
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = PROJECT_ROOT / "trlm_utils"
 KINDS = ("records", "counts")  # of `held_out.evaluate` and `held_out.count_right`
 LOOK = 0.5  # seconds between two looks at whether the runner is still there
 

@@ -21,6 +21,7 @@ from trlm_utils.files import PROJECT_ROOT
 from trlm_utils.runner.parameters import code_cells
 
 PACKAGE = Path(__file__).parents[1]
+TICK = 0.05  # seconds; clocks of file systems move in steps of some milliseconds
 READY = 300  # seconds that a kernel may take to be ready
 
 
@@ -82,7 +83,7 @@ class WarmKernel:
         It is not when a module of the package was edited since it began.
         """
         self.thread.join()
-        edited = any(path.stat().st_mtime > self.began for path in PACKAGE.rglob("*.py"))
+        edited = any(path.stat().st_mtime > self.began - TICK for path in PACKAGE.rglob("*.py"))
         if self.failed or edited or notebook != self.notebook:
             return None
         try:
