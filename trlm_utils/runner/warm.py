@@ -46,6 +46,10 @@ class WarmKernel:
     """
 
     def __init__(self, notebook: Path, variables: dict[str, str], arguments: list[str]):
+        # imported here: two threads that import it at once, as nbclient does, get half of it
+        from jupyter_client import AsyncKernelManager
+
+        self.make = AsyncKernelManager
         self.notebook, self.began = notebook, time.time()
         self.manager: Any = None
         self.failed = False
@@ -54,9 +58,7 @@ class WarmKernel:
         self.thread.start()
 
     def _start(self, variables: dict[str, str], arguments: list[str]) -> None:
-        from jupyter_client import AsyncKernelManager
-
-        self.manager = AsyncKernelManager(kernel_name="python3")
+        self.manager = self.make(kernel_name="python3")
         try:
             asyncio.run(
                 self.manager.start_kernel(
