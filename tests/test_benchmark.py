@@ -2,20 +2,20 @@
 
 import torch
 
-from tools import benchmark
+from tools import benchmark, training_benchmark, turns
 from trlm_utils import nanoworld
 
 
 def test_sides_take_turns_after_a_warm_up():
     calls = []
     sides = {name: (lambda name=name: calls.append(name) or 10) for name in "ab"}
-    rates = benchmark.compare(sides, repeats=2)
+    rates = turns.compare(sides, repeats=2)
     assert calls == list("ababab")
     assert [len(values) for values in rates.values()] == [2, 2]
 
 
 def test_a_line_has_median_and_range():
-    assert benchmark.line("x", [3.0, 1.0, 2.0], "per s").split() == "x 2.0 [1.0, 3.0] per s".split()
+    assert turns.line("x", [3.0, 1.0, 2.0], "per s").split() == "x 2.0 [1.0, 3.0] per s".split()
 
 
 def test_plain_generate_counts_tokens_up_to_the_end(model, tokenizer, monkeypatch):
@@ -39,7 +39,7 @@ def test_the_three_settings_build(tmp_path):
     """Renamed options of TRL show here, not after minutes of training."""
     from trl import SFTConfig
 
-    for settings in benchmark.training_settings().values():
+    for settings in training_benchmark.training_settings().values():
         options = {k: v for k, v in settings.items() if k not in ("matrix_rate", "lean")}
         SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **options)
     assert nanoworld.BANDS["in_distribution"][1:3] == (1, 4)  # what make_problems draws

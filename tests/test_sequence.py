@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from trlm_utils.files import PROJECT_ROOT, read_json, read_rows, write_rows
+from trlm_utils.runner import recipes, work
 
 pytestmark = pytest.mark.sequence
 STAGES = [p.stem for p in sorted((PROJECT_ROOT / "notebooks").glob("0*.ipynb"))]
@@ -91,6 +92,19 @@ def test_the_time_told_at_the_start_is_within_a_factor_of_two(smoke):
 def test_a_finished_stage_leaves_no_progress(smoke):
     runs, _ = smoke
     assert not list((runs / "smoke").glob("*/progress.json"))
+
+
+def test_the_work_that_an_estimate_counts_is_what_smoke_did(smoke):
+    """Tokens of every stage within a factor of two. At this size seconds are all start."""
+    runs, _ = smoke
+    counted = work.of_plan(recipes.load_plan("smoke"), lambda stage: 256, packs=True)
+    checked = []
+    for done in counted:
+        logged = read_json(runs / "smoke" / done.stage / "metrics.json").get("tokens")
+        if logged:  # 05 draws, and writes down no tokens
+            assert 0.5 < (done.trained or done.sampled) / logged < 2, done
+            checked.append(done.stage)
+    assert checked == [stage for stage in STAGES if stage[:2] not in ("01", "05")]
 
 
 def test_dpo_starts_from_its_own_reference(smoke):

@@ -1,21 +1,24 @@
 """What a recipe at full scale would take: downloads, memory, hours, dollars, beforehand.
 
-Parameters are counted exactly, on the meta device, from the published architecture. The
-rest are rules of thumb with their assumptions beside them (`ASSUMPTIONS`); a run that was
-measured is always better.
+Parameters are counted exactly, on the meta device, from the published architecture, and
+work from the recipe (`work`). The rest are rules of thumb with their assumptions beside them
+(`ASSUMPTIONS`). A machine that was timed (`measured`) needs none of them: `hours` asks for
+work and speeds alone.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from trlm_utils import architectures
+from trlm_utils.curation import data_sets
 from trlm_utils.evaluation import suites
+from trlm_utils.runner import work
 from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.runner.recipes import Plan, StagePlan
+from trlm_utils.runner.work import FULL
 
 
 @dataclass(frozen=True)
@@ -38,43 +41,136 @@ GPUS = {
 }
 BUSY = 0.3  # of a card's FLOP/s, in training
 DRAWN = 0.5  # of a card's bandwidth, while sampling
-FULL = 0.5  # of the longest row allowed, on average
-PROMPT_TOKENS = 512  # of a prompt, at most
-LAYER_SECONDS = 1e-3  # of a decoding step, for each layer: kernels are started one by one
+LAUNCH = 1e-3  # seconds a layer and forward pass that the processor takes to start its kernels
+TOGETHER = 512  # completions drawn at once at most
+TILE = (4096, 32768)  # tokens and vocabulary of TRL's tile of logits
 ASSUMPTIONS = (
     f"training uses {BUSY:.0%} of the card's half-precision FLOP/s: 6 FLOP a parameter and "
-    "token, 8 with activations computed again (Kaplan et al. 2020)",
-    f"sampling goes token by token: a step's completions are drawn together as far as memory "
-    f"holds them, a batch takes as many decoding steps as its longest completion (all that are "
-    f"allowed), and, without vLLM, a decoding step takes the longer of "
-    f"{LAYER_SECONDS * 1e3:.0f} ms a layer and "
-    f"reading weights and KV cache at {DRAWN:.0%} of the memory's bandwidth",
-    f"rows and completions are {FULL:.0%} as long as allowed, on average",
-    "TRL's trainers score tokens in tiles and hold no whole table of logits; PPO holds one of "
-    "its micro-batch, in fp32, with its log-probabilities and gradients",
-    "weights and gradients in fp32, AdamW's two states for what is trained; activations "
-    "34 bytes a token, layer and unit of width, or 2 when computed again (Korthikanti et "
-    "al. 2022)",
-    "of the evaluation what is written to published benchmarks, EVAL_BATCH at once; not the "
-    "choice among options, nor the course's own questions",
-    "no data loading, no waiting; nothing here was measured",
+    "token, padding included, 8 with activations computed again (Kaplan et al. 2020); 2 for a "
+    "token that a reference model reads",
+    "sampling is counted in decoding steps that follow one another: every step reads all "
+    f"weights in fp32, as they are loaded, and the KV cache, at {DRAWN:.0%} of the memory's "
+    f"bandwidth; {TOGETHER} completions at once at most, fewer where a step of the recipe "
+    "draws fewer or the memory ends, and each batch until its longest completion ends",
+    f"a forward pass takes at least {1000 * LAUNCH:.0f} ms a layer, for starting its kernels "
+    "one by one (transformers without CUDA graphs), and a backward pass twice that",
+    f"rows and completions are {FULL:.0%} as long as allowed, on average; a batch of several "
+    "rows is padded to one of full length",
+    "on-policy pairs: every prompt gives as many as the recipe asks for",
+    "weights in fp32, gradients and AdamW's two states for what is trained; activations "
+    "34 bytes a token, layer and unit of width, or 2 and one layer's 34 when computed again "
+    "(Korthikanti et al. 2022)",
+    f"TRL's losses never hold a batch's logits: a tile of {TILE[0]:,} tokens x {TILE[1]:,} "
+    "entries in half precision, and fp32 gradients of the hidden states and the output layer. "
+    "PPO in notebook 12 holds all logits, three times in fp32",
+    "of the evaluation what is written to questions, not the choice among options; notebooks "
+    "01 and 11 are not counted",
+    "no data loading, no waiting, no start of kernels and libraries; nothing here was measured",
 )
 
 
 @dataclass(frozen=True)
+class Speeds:
+    """Seconds that a machine takes for a unit of each kind of work (`work.Work`).
+
+    Of a token trained on, padding included; of a token read; of a decoding step, however
+    many completions it is for; of each token drawn besides; and of a row made ready.
+    """
+
+    trained: float
+    read: float
+    decoding: float
+    sampled: float
+    row: float = 0.0
+
+
+def seconds(done: work.Work, speeds: Speeds) -> float:
+    """Seconds that a stage's work takes at these speeds."""
+    return (
+        done.padded * speeds.trained
+        + done.read * speeds.read
+        + done.decoding * speeds.decoding
+        + done.sampled * speeds.sampled
+        + done.rows * speeds.row
+    )
+
+
+def hours(done: work.Work, speeds: Speeds) -> float:
+    """Hours that a stage's work takes at these speeds."""
+    return seconds(done, speeds) / 3600
+
+
+def measured(
+    training_step: float,
+    tokens: int,
+    few: tuple[int, float],
+    many: tuple[int, float],
+    row: float = 0.0,
+) -> Speeds:
+    """Speeds of a machine where these things were timed.
+
+    Args:
+        training_step: seconds of a forward and backward pass on ``tokens``.
+        few: completions drawn at once, and seconds of one decoding step for them.
+        many: the same for more of them.
+        row: seconds of making a row ready.
+
+    Raises:
+        ValueError: when ``many`` are not more than ``few``.
+    """
+    if many[0] <= few[0]:
+        raise ValueError(f"time a decoding step for more completions than {few[0]}")
+    each = max(0.0, (many[1] - few[1]) / (many[0] - few[0]))
+    step = max(0.0, few[1] - few[0] * each)
+    trained = training_step / tokens
+    # a backward pass costs two forward passes
+    return Speeds(trained, trained / 3, step, each, row)
+
+
+def of_rates(training: float, drawing: float) -> Speeds:
+    """Speeds of a machine that trains on, and draws, so many tokens a second.
+
+    Args:
+        drawing: with hundreds of completions at once, so that a decoding step is part of it.
+    """
+    return Speeds(1 / training, 1 / training / 3, 0.0, 1 / drawing)
+
+
+@dataclass(frozen=True)
 class Cost:
-    """Of one stage: tokens trained on and sampled, memory in GB, hours, dollars."""
+    """Of one stage: its work, memory in GB, hours, dollars."""
 
     stage: str
-    trained: float
-    sampled: float
+    work: work.Work
     memory: float
     hours: float
     dollars: float
 
 
+@dataclass(frozen=True)
+class Model:
+    """What is asked of an architecture: its parameters and shape, and a KV cache's bytes."""
+
+    name: str
+    size: int
+    width: int
+    layers: int
+    vocabulary: int
+    cache: int  # bytes of keys and values in fp32, of one token in all layers
+
+
+@functools.cache
+def model_of(name: str) -> Model:
+    """The model of a published architecture."""
+    config = architectures.architecture(name)
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    cache = 2 * 4 * config.num_hidden_layers * config.num_key_value_heads * head
+    layers, vocabulary = config.num_hidden_layers, config.vocab_size
+    return Model(name, _parameters(name), config.hidden_size, layers, vocabulary, cache)
+
+
 def of_plan(plan: Plan, gpu: Gpu) -> list[Cost]:
-    """The cost of every stage that trains, and of asking published benchmarks.
+    """The cost of every stage that trains or samples on a card.
 
     Raises:
         RecipeError: when the recipe names no architecture to count.
@@ -82,124 +178,107 @@ def of_plan(plan: Plan, gpu: Gpu) -> list[Cost]:
     name = next((s.parameters.get("ARCHITECTURE") for s in plan.stages), "")
     if not name:
         raise RecipeError(f"{plan.recipe} ({plan.scale}) names no ARCHITECTURE in its first stage")
-    rows = _rows(plan)
-    costs = [of_stage(stage, name, rows, gpu) for stage in plan.stages if _steps(stage, rows)]
-    return costs + [
-        of_evaluation(stage, name, gpu)
-        for stage in plan.stages
-        if set(stage.parameters.get("SUITES", ())) - {"nano"}
-    ]
+    model = model_of(name)
+    stages = {stage.stage: stage for stage in plan.stages}
+    counted = work.of_plan(plan, lambda stage: together(stage, model, gpu))
+    return [of_stage(stages[done.stage], done, model, gpu) for done in counted]
 
 
-def of_stage(stage: StagePlan, architecture: str, rows: dict[str, float], gpu: Gpu) -> Cost:
-    """The cost of one stage (see `ASSUMPTIONS`).
-
-    Args:
-        architecture: the model's, one of `architectures.architecture`.
-        rows: data set -> its rows.
-    """
-    values, config = stage.parameters, architectures.architecture(architecture)
-    size = _parameters(architecture)
-    steps = _steps(stage, rows)
-    width, layers = config.hidden_size, config.num_hidden_layers
-    if "PROMPTS_PER_STEP" in values:
-        completions = steps * values["PROMPTS_PER_STEP"] * values["GROUP_SIZE"]
-        sampled = completions * values["MAX_NEW_TOKENS"] * FULL
-        longest, batch = values["MAX_NEW_TOKENS"] + PROMPT_TOKENS, values.get("MICRO_BATCH", 8)
-        trained = completions * longest * FULL * values.get("ITERATIONS", 1)
-    else:
-        sides = 2 if "BETA" in values else 1  # a chosen and a rejected reply
-        longest, batch = values["MAX_LENGTH"], values["BATCH_SIZE"] * sides
-        trained = steps * batch * values["ACCUMULATION"] * longest * FULL
-        sampled = 0.0
-    again = values.get("CHECKPOINTING", False)
-    sampling = 0.0
-    if sampled:
-        together = prompts_together(config, size, values, gpu)
-        rounds = math.ceil(values["PROMPTS_PER_STEP"] * values["GROUP_SIZE"] / together)
-        decoding = steps * rounds * values["MAX_NEW_TOKENS"]
-        sampling = decoding * decoding_seconds(config, size, together, longest * FULL, gpu)
-    training = (8 if again else 6) * size * trained / (gpu.flops * BUSY)
-    reference = values.get("KL_BETA", 0) or "BETA" in values
-    training += (2 * size * trained / (gpu.flops * BUSY)) if reference else 0.0
-    hours = (training + sampling) / 3600
-    learned = _trainable(architecture, size, values.get("LORA_RANK", 0))
-    held = 4 * size + 12 * learned + (4 * size if reference else 0)
-    held += batch * longest * width * layers * (2 if again else 34)
-    if "CRITIC_RATE" in values:  # the critic, its gradients and states; the logits of a batch
-        held += 16 * size + 3 * 4 * batch * longest * config.vocab_size
-    return Cost(stage.stage, trained, sampled, held / 1e9, hours, hours * gpu.dollars)
-
-
-def cache_bytes(config: Any, bytes_each: int = 2) -> int:
-    """Keys and values of one token in all layers, in half precision unless said otherwise."""
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * bytes_each * config.num_hidden_layers * config.num_key_value_heads * head
-
-
-def prompts_together(config: Any, size: int, values: dict[str, Any], gpu: Gpu) -> int:
-    """Completions of a step that are drawn at once: all, or what memory holds beside the weights.
-
-    Weights, gradients and optimizer states lie there in fp32; half of the rest is taken.
-    """
-    completions = values["PROMPTS_PER_STEP"] * values["GROUP_SIZE"]
-    room = max(0.0, gpu.memory * 1e9 - 16 * size) / 2
-    tokens = values["MAX_NEW_TOKENS"] + PROMPT_TOKENS
-    each = tokens * cache_bytes(config, 4) + 16 * config.vocab_size  # and the logits of a token
-    return max(1, min(completions, int(room / each)))
-
-
-def decoding_seconds(config: Any, size: int, together: int, tokens: float, gpu: Gpu) -> float:
-    """One decoding step of so many completions, with so many tokens in the KV cache each."""
-    read = 2 * size + together * tokens * cache_bytes(config)
-    return max(config.num_hidden_layers * LAYER_SECONDS, read / (gpu.bandwidth * DRAWN))
-
-
-def of_evaluation(stage: StagePlan, architecture: str, gpu: Gpu) -> Cost:
-    """The cost of what all models write to the suites' questions (see `ASSUMPTIONS`)."""
-    values, config = stage.parameters, architectures.architecture(architecture)
-    size = _parameters(architecture)
-    replies = sum(
-        suites.load(name).replies(values["TASKS"], values["SAMPLES"], values["SUITE_QUESTIONS"])
-        for name in values["SUITES"]
-        if name != "nano"
+def of_stage(stage: StagePlan, done: work.Work, model: Model, gpu: Gpu) -> Cost:
+    """The cost of one stage's work (see `ASSUMPTIONS`)."""
+    took = hours(done, speeds_on(stage, done, model, gpu))
+    memory = static_bytes(stage, model) + max(
+        training_bytes(stage, model) if done.trained else 0, sampling_bytes(stage, model, gpu)
     )
-    budget, together = values["MAX_NEW_TOKENS"], values["EVAL_BATCH"]
-    asked = len(values["EVALUATE"]) * replies
-    sampled = asked * budget * FULL
-    decoding = math.ceil(asked / together) * budget
-    hours = decoding * decoding_seconds(config, size, together, budget * FULL, gpu) / 3600
-    # the cache in fp32, of every token; the logits of one as the model and sampling hold them
-    held = 4 * size + together * (budget * cache_bytes(config, 4) + 16 * config.vocab_size)
-    return Cost(stage.stage, 0.0, sampled, held / 1e9, hours, hours * gpu.dollars)
+    return Cost(stage.stage, done, memory / 1e9, took, took * gpu.dollars)
 
 
-def _rows(plan: Plan) -> dict[str, float]:
-    """Data set -> rows that its mixture asks for."""
-    mixtures = next((s.parameters["MIXTURE"] for s in plan.stages if "MIXTURE" in s.parameters), {})
-    return {
-        name: sum(
-            source.get("rows") or source.get("share", 0) * spec.get("rows", 0)
-            for source in spec["sources"]
-        )
-        for name, spec in mixtures.items()
-    }
+def speeds_on(stage: StagePlan, done: work.Work, model: Model, gpu: Gpu) -> Speeds:
+    """Speeds of a card for a stage, from data sheets (see `ASSUMPTIONS`)."""
+    values, flops = stage.parameters, gpu.flops * BUSY
+    again = values.get("CHECKPOINTING", False)
+    started = 3 * LAUNCH * model.layers * done.passes / max(1.0, done.padded)
+    bandwidth = gpu.bandwidth * DRAWN
+    return Speeds(
+        trained=max((8 if again else 6) * model.size / flops, started),
+        read=2 * model.size / flops,
+        decoding=max(4 * model.size / bandwidth, LAUNCH * model.layers),
+        sampled=model.cache * _context(values) * FULL / bandwidth,
+    )
 
 
-def _steps(stage: StagePlan, rows: dict[str, float]) -> float:
-    """Optimizer steps; 0 for a stage that does not train."""
+def together(stage: StagePlan, model: Model, gpu: Gpu) -> int:
+    """Completions that a stage can draw at once in a card's memory."""
+    free = gpu.memory * 1e9 - static_bytes(stage, model)
+    return max(1, min(TOGETHER, int(free / _completion_bytes(stage, model))))
+
+
+def static_bytes(stage: StagePlan, model: Model) -> float:
+    """Weights in fp32, and for what is trained gradients and AdamW's states."""
     values = stage.parameters
-    if "MAX_STEPS" not in values or values.get("BASE_PROBLEMS") == 0:
-        return 0
-    if values["MAX_STEPS"] > 0:
-        return values["MAX_STEPS"]
-    known = rows.get(values.get("DATASET", "preferences"), 0)
-    return known * values.get("EPOCHS", 1) / (values["BATCH_SIZE"] * values["ACCUMULATION"])
+    if "MAX_STEPS" not in values or values.get("BASE_MODEL"):
+        return 4 * model.size
+    rank = values.get("LORA_RANK", 0)
+    learned = _parameters(model.name, rank) if rank else model.size
+    held = 4 * model.size + 12 * learned + (4 * learned if rank else 0)
+    if values.get("METHOD") == "ppo":  # a critic, all of whose weights are trained
+        return held + 16 * model.size
+    # without adapters GRPO's reference is a copy; with them the same model, adapters off
+    copied = "BETA" in values or (values.get("KL_BETA", 0) and not rank)
+    return held + (4 * model.size if copied else 0)
 
 
-def _trainable(architecture: str, size: int, rank: int) -> int:
-    """Parameters that are trained: all, or those of adapters on every linear layer."""
-    return _parameters(architecture, rank) if rank else size
+def training_bytes(stage: StagePlan, model: Model) -> float:
+    """Activations of a forward and backward pass, and what is held of its logits."""
+    values = stage.parameters
+    tokens = _pass_tokens(values)
+    again = values.get("CHECKPOINTING", False)
+    layers = 2 * model.layers + 34 if again else 34 * model.layers
+    return tokens * model.width * layers + logits_bytes(values, tokens, model)
+
+
+def logits_bytes(values: dict[str, Any], tokens: int, model: Model) -> float:
+    """What a loss holds of ``tokens`` times the vocabulary.
+
+    TRL 1.16 (`trl.kernels.chunked_logprob`) computes log-probabilities of SFT, DPO and GRPO
+    tile by tile, and each tile again in the backward pass. Its gradients are fp32.
+    """
+    if values.get("METHOD") == "ppo":  # logits, their log-softmax and its gradient
+        return 3 * 4 * tokens * model.vocabulary
+    tile = 2 * min(tokens, TILE[0]) * min(model.vocabulary, TILE[1])
+    head = 0 if values.get("LORA_RANK") else 4 * model.vocabulary * model.width
+    return tile + 4 * tokens * model.width + head
+
+
+def sampling_bytes(stage: StagePlan, model: Model, gpu: Gpu) -> float:
+    """KV cache and logits of the completions that are drawn at once."""
+    at_once = min(together(stage, model, gpu), _drawn_at_once(stage.parameters))
+    return at_once * _completion_bytes(stage, model)
+
+
+def _completion_bytes(stage: StagePlan, model: Model) -> int:
+    """Of one completion: its KV cache, and its logits in fp32, as shares, and summed up."""
+    return model.cache * _context(stage.parameters) + 3 * 4 * model.vocabulary
+
+
+def _context(values: dict[str, Any]) -> int:
+    """Tokens of a prompt and its completion at the longest."""
+    return 512 + values.get("MAX_NEW_TOKENS", 100)
+
+
+def _drawn_at_once(values: dict[str, Any]) -> int:
+    """Completions that a stage asks for at once at most."""
+    if "PROMPTS_PER_STEP" in values:
+        return max(values["PROMPTS_PER_STEP"] * values["GROUP_SIZE"], data_sets.CHECK_PROMPTS)
+    return values.get("EVAL_BATCH", work.FRESH)
+
+
+def _pass_tokens(values: dict[str, Any]) -> int:
+    """Tokens of one forward and backward pass, padding included."""
+    if "PROMPTS_PER_STEP" in values:
+        all_at_once = values["PROMPTS_PER_STEP"] * values["GROUP_SIZE"]
+        return values.get("MICRO_BATCH", all_at_once) * _context(values)
+    return values["BATCH_SIZE"] * (2 if "BETA" in values else 1) * values["MAX_LENGTH"]
 
 
 @functools.cache  # a recipe's stages share a model, and often a rank
@@ -242,14 +321,18 @@ def text(plan: Plan, name: str) -> str:
     lines = ["Downloads", *(f"  {line}" for line in downloads(plan)), ""]
     lines.append(f"One {name} ({gpu.memory:.0f} GB, ${gpu.dollars:.2f} an hour), estimated")
     lines.append(
-        f"  {'stage':<18} {'trained':>9} {'sampled':>9} {'memory':>9} {'hours':>7} {'$':>8}"
+        f"  {'stage':<18} {'trained':>9} {'sampled':>9} {'steps':>9} {'memory':>9} "
+        f"{'hours':>7} {'$':>8}"
     )
     for cost in costs:
         note = "  does not fit" if cost.memory > gpu.memory else ""
+        done = cost.work
         lines.append(
-            f"  {cost.stage:<18} {cost.trained / 1e6:>7,.0f} M {cost.sampled / 1e6:>7,.0f} M "
-            f"{cost.memory:>6.0f} GB {cost.hours:>7.1f} {cost.dollars:>8.2f}{note}"
+            f"  {cost.stage:<18} {done.trained / 1e6:>7,.0f} M {done.sampled / 1e6:>7,.0f} M "
+            f"{done.decoding / 1e3:>7,.0f} k {cost.memory:>6.0f} GB {cost.hours:>7.1f} "
+            f"{cost.dollars:>8.2f}{note}"
         )
-    hours, dollars = sum(c.hours for c in costs), sum(c.dollars for c in costs)
-    lines += [f"  {'all':<18} {hours:>45.1f} {dollars:>8.2f}", "", "Assumed"]
+    total, dollars = sum(c.hours for c in costs), sum(c.dollars for c in costs)
+    lines += [f"  {'all':<18} {total:>55.1f} {dollars:>8.2f}"]
+    lines += ["  steps: decoding steps that follow one another", "", "Assumed"]
     return "\n".join([*lines, *(f"  - {line}" for line in ASSUMPTIONS)])

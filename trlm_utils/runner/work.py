@@ -1,0 +1,283 @@
+"""What a stage has to compute, counted from its recipe: tokens trained on, read and drawn.
+
+Nothing here knows a machine; `estimate.seconds` turns work into time. Of NanoWorld some
+rows are made and their tokens counted; of other data sets the recipe's budgets are taken.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from trlm_utils import chat, nanoworld, tokenization
+from trlm_utils.curation import data_sets
+from trlm_utils.evaluation import suites
+from trlm_utils.runner.recipes import Plan, StagePlan
+
+FULL = 0.5  # of the budget, on average: rows and completions
+COUNTED = 200  # rows of NanoWorld whose tokens are counted
+LOOKED_AT = 150  # prompts that notebooks 03 and 04 look at a model with
+FRESH = 200  # questions that notebooks 00 and 02 look at a model with
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of one stage.
+
+    ``trained`` are tokens of rows; ``padded`` the same with the padding that the trainer
+    computes, too; ``passes`` the forward and backward passes that they take. ``read`` are
+    tokens of a forward pass alone. ``sampled`` are tokens drawn, and ``decoding`` the steps
+    that follow one another in drawing them, each for all completions drawn at once. ``rows``
+    are made ready before a training: rendered, tokenized and looked at.
+    """
+
+    stage: str
+    trained: float = 0.0
+    padded: float = 0.0
+    passes: float = 0.0
+    read: float = 0.0
+    sampled: float = 0.0
+    decoding: float = 0.0
+    rows: float = 0.0
+
+
+def drawn(completions: float, budget: int, together: int) -> tuple[float, float]:
+    """Tokens and sequential decoding steps of completions drawn ``together`` at once.
+
+    A batch is drawn until its longest completion ends, which uses the whole budget.
+    """
+    return completions * budget * FULL, math.ceil(completions / together) * budget
+
+
+def of_plan(plan: Plan, together: Callable[[StagePlan], int], packs: bool = False) -> list[Work]:
+    """The work of every stage that trains or samples.
+
+    Args:
+        together: completions that a stage draws at once at most.
+        packs: SFT with its plain loss packs rows instead of padding them (on a CPU).
+    """
+    made = {stage.stage: stage for stage in plan.stages}
+    found = []
+    for stage in plan.stages:
+        source = made.get(stage.parameters.get("DATA_FROM", ""))
+        count = BY_NOTEBOOK.get(stage.notebook.stem)
+        if count:
+            found.append(count(stage, source, together(stage), packs))
+    return [work for work in found if work.trained or work.sampled]
+
+
+# --- data ---------------------------------------------------------------------------
+
+
+def rows_of(source: StagePlan | None, data_set: str) -> float:
+    """Rows that a data set has according to the stage that makes it (0: not known)."""
+    values = source.parameters if source else {}
+    if values.get("SOURCE") == "mixture":
+        spec = values["MIXTURE"].get(data_set, {"sources": ()})
+        return sum(
+            part.get("rows") or part.get("share", 0) * spec.get("rows", 0)
+            for part in spec["sources"]
+        )
+    names = {"sft_stage1": "STAGE1_ROWS", "sft_stage2": "STAGE2_ROWS"}
+    names["grpo_prompts"] = "GRPO_PROMPTS"
+    return values.get(names.get(data_set, "PREFERENCE_ROWS"), 0)
+
+
+def of_nanoworld(source: StagePlan | None, data_set: str) -> bool:
+    """Whether a data set's rows come from NanoWorld, so that they can be made and counted."""
+    values = source.parameters if source else {}
+    if values.get("SOURCE") != "mixture":
+        return values.get("SOURCE") == "nanoworld"
+    parts = values["MIXTURE"].get(data_set, {}).get("sources", ())
+    return all("nanoworld" in part for part in parts)
+
+
+@functools.cache
+def nanoworld_tokens(kind: str) -> float:
+    """Mean tokens of a row of NanoWorld: base, direct, thinking or prompt."""
+    tokenizer = tokenization.build_tokenizer(nanoworld.sample_text())
+    if kind == "base":
+        problems = nanoworld.make_problems("base", COUNTED, seed=0, long_share=0.15)
+        rows = [nanoworld.plain_row(problem) for problem in problems]
+        texts = [row["prompt"] + row["completion"] for row in rows]
+    elif kind == "prompt":
+        rows = data_sets.world_prompts("grpo", COUNTED, 0, 0.5)
+        texts = [chat.render(tokenizer, row["prompt"], prompt=True) for row in rows]
+    else:
+        rows = data_sets.world_direct(COUNTED, 0, 0.15, 1)
+        if kind == "thinking":
+            rows = data_sets.world_thinking(COUNTED, 0, {"careful": 0.7, "hasty": 0.3}, 0.04)
+        texts = [chat.render(tokenizer, row["messages"]) for row in rows]
+    return sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])) / len(texts)
+
+
+def row_tokens(stage: StagePlan, source: StagePlan | None, data_set: str) -> float:
+    """Mean tokens of a row that a stage trains on."""
+    longest = stage.parameters["MAX_LENGTH"]
+    if not of_nanoworld(source, data_set):
+        return FULL * longest
+    direct = data_set == "sft_stage1" and source.parameters["SOURCE"] == "nanoworld"
+    return min(longest, nanoworld_tokens("direct" if direct else "thinking"))
+
+
+def prompt_tokens(source: StagePlan | None) -> float:
+    """Mean tokens of a prompt that rollouts start from."""
+    values = source.parameters if source else {}
+    if of_nanoworld(source, "grpo_prompts"):
+        return nanoworld_tokens("prompt")
+    checks = (values.get("MIXTURE") or {}).get("grpo_prompts", {}).get("checks", {})
+    return FULL * checks.get("max_tokens", values.get("MAX_TOKENS", 512))
+
+
+# --- stages -------------------------------------------------------------------------
+
+
+def steps_of(stage: StagePlan, rows: float) -> float:
+    """Optimizer steps of a training on rows."""
+    values = stage.parameters
+    if values["MAX_STEPS"] > 0:
+        return values["MAX_STEPS"]
+    return rows * values["EPOCHS"] / (values["BATCH_SIZE"] * values.get("ACCUMULATION", 1))
+
+
+def _training(stage: StagePlan, rows: float, mean: float, packs: bool, sides: int = 1) -> Work:
+    """Training on rows of ``mean`` tokens; a batch is padded to its longest row."""
+    values = stage.parameters
+    batch, steps = values["BATCH_SIZE"] * sides, steps_of(stage, rows)
+    passes = steps * values.get("ACCUMULATION", 1)
+    longest = mean if packs or batch == 1 else min(mean / FULL, values["MAX_LENGTH"])
+    trained = passes * batch * mean
+    return Work(stage.stage, trained, passes * batch * longest, passes, rows=rows * sides)
+
+
+def _with_draws(work: Work, *draws: tuple[float, float]) -> Work:
+    sampled = work.sampled + sum(tokens for tokens, _ in draws)
+    decoding = work.decoding + sum(steps for _, steps in draws)
+    return replace(work, sampled=sampled, decoding=decoding)
+
+
+def base(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
+    """00: reading plain text, and 200 questions continued, some of them twice more."""
+    values, work = stage.parameters, Work(stage.stage)
+    if not values["BASE_MODEL"] and (values["BASE_PROBLEMS"] or values["TEXT_FROM"]):
+        mean = FULL * values["MAX_LENGTH"] if values["TEXT_FROM"] else nanoworld_tokens("base")
+        mean = min(mean, values["MAX_LENGTH"])
+        work = _training(stage, values["BASE_PROBLEMS"], mean, packs)
+    some = drawn(FRESH / 5, 100, together)
+    return _with_draws(work, drawn(FRESH, 100, together), some, some)
+
+
+def sft(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
+    """02 and 03: fine-tuning on conversations, and a look at the replies."""
+    values = stage.parameters
+    data_set = values["DATASET"]
+    mean = row_tokens(stage, source, data_set)
+    plain = packs and values["LOSS_TYPE"] == "nll"
+    work = _training(stage, rows_of(source, data_set), mean, plain)
+    if "MAX_NEW_TOKENS" not in values:
+        return _with_draws(work, drawn(FRESH, 40, together))
+    return _with_draws(work, *[drawn(LOOKED_AT, values["MAX_NEW_TOKENS"], together)] * 3)
+
+
+def dpo(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
+    """04: pairs, drawn or read; both replies trained on, and read by the reference, too."""
+    values, budget = stage.parameters, stage.parameters["MAX_NEW_TOKENS"]
+    draws = [drawn(LOOKED_AT, budget, together)] * 2
+    rows = rows_of(source, "preferences")
+    if values["PAIRS"] == "on_policy":
+        prompts = source.parameters["DPO_PROMPTS"]
+        draws.append(drawn(prompts * values["SAMPLES"], budget, together))
+        rows = prompts * values["PAIRS_PER_PROMPT"]  # where every prompt gives all its pairs
+    data_set = "preferences" if values["PAIRS"] == "dataset" else "sft_stage2"
+    work = _training(stage, rows, row_tokens(stage, source, data_set), False, sides=2)
+    return _with_draws(replace(work, read=work.padded), *draws)
+
+
+def probe(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
+    """05: a few groups drawn and scored."""
+    values = stage.parameters
+    completions = values["PROBE_PROMPTS"] * values["GROUP_SIZE"]
+    return _with_draws(Work(stage.stage), drawn(completions, values["MAX_NEW_TOKENS"], together))
+
+
+def rollouts(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
+    """06 and 12: groups drawn, trained on, and held-out prompts looked at now and then.
+
+    TRL's MAX_STEPS are optimizer steps, and it draws anew every ITERATIONS of them. PPO
+    draws for every step and goes over it ITERATIONS times, with a critic beside the policy.
+    """
+    values, budget = stage.parameters, stage.parameters["MAX_NEW_TOKENS"]
+    steps, size = values["MAX_STEPS"], values["PROMPTS_PER_STEP"] * values["GROUP_SIZE"]
+    if steps < 1:  # TRL's three epochs
+        steps = 3 * rows_of(source, "grpo_prompts") // values["PROMPTS_PER_STEP"]
+    ppo = values.get("METHOD") == "ppo"
+    again = values["ITERATIONS"] if ppo or "METHOD" not in values else 1
+    draws = steps if ppo else math.ceil(steps / again)
+    asked = prompt_tokens(source)
+    mean, longest = asked + budget * FULL, asked / FULL + budget
+    updates = steps * (again * 2 if ppo else 1)  # the critic is as large as the policy
+    micro = values.get("MICRO_BATCH", size)
+    if micro == 1:
+        longest = mean
+    looks = 2 if ppo else (again > 1) + bool(values.get("KL_BETA"))  # before, and a reference
+    work = Work(
+        stage.stage,
+        trained=updates * size * mean,
+        padded=updates * size * longest,
+        passes=updates * size / micro,
+        read=looks * draws * size * longest,
+    )
+    tokens, decoding = drawn(size, budget, together)
+    held_out = drawn(data_sets.CHECK_PROMPTS, budget, together)
+    times = 1 + steps // values["LOOK_EVERY"]
+    parts = [(draws * tokens, draws * decoding), (times * held_out[0], times * held_out[1])]
+    if "PROBE_PROMPTS" in values:
+        parts.append(drawn(values["PROBE_PROMPTS"] * values["GROUP_SIZE"], budget, together))
+    return _with_draws(work, *parts)
+
+
+def evaluation(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
+    """07: what all models write to the course's own questions and to the suites'."""
+    values = stage.parameters
+    budget, samples, models = values["MAX_NEW_TOKENS"], values["SAMPLES"], len(values["EVALUATE"])
+    together = min(together, values["EVAL_BATCH"])
+    draws = []
+    if "nano" in values["SUITES"]:
+        asked = own_questions(values, source)
+        draws += [drawn(models * asked, budget, together)]
+        draws += [drawn(models * asked * samples, budget, together)]
+        passed = len(set(values["PASS_STAGES"]) & set(values["EVALUATE"]))
+        questions = len(values["PASS_BANDS"]) * values["PASS_QUESTIONS"] * passed
+        draws += [drawn(questions * values["PASS_SAMPLES"], budget, together)]
+    for name in values["SUITES"]:
+        if name != "nano":
+            suite = suites.load(name)
+            replies = suite.replies(values["TASKS"], samples, values["SUITE_QUESTIONS"])
+            draws += [drawn(models * replies, budget, together)]
+    return _with_draws(Work(stage.stage), *draws)
+
+
+def own_questions(values: dict, source: StagePlan | None) -> int:
+    """Questions of the data stage that 07 asks every model."""
+    made = source.parameters if source else {}
+    bands = ["gsm8k_test"] if made.get("SOURCE") == "gsm8k" else list(nanoworld.BANDS)
+    if made.get("SOURCE") == "mixture":
+        parts = made["MIXTURE"].get("eval", {}).get("sources", ())
+        bands += [part["band"] for part in parts if "band" in part]
+    taken = set(values["BANDS"] or bands)
+    return len(taken & set(bands)) * made.get("EVAL_PER_BAND", 0)
+
+
+# Notebook -> how its work is counted. 01 computes with no model; 11 is not counted.
+BY_NOTEBOOK = {
+    "00_start_here": base,
+    "02_sft_stage1": sft,
+    "03_sft_stage2": sft,
+    "04_dpo": dpo,
+    "05_grpo_rewards": probe,
+    "06_grpo": rollouts,
+    "07_evaluation": evaluation,
+    "12_algorithms": rollouts,
+}
