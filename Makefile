@@ -22,7 +22,7 @@ endif
 BASE_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help course compare ablations hacking algorithms test test-fast real smoke lint notebooks slides browser rehearse verify benchmark doctor lab clean
+.PHONY: help course compare ablations hacking algorithms test test-fast real smoke lint notebooks slides browser rehearse verify benchmark gpu threads doctor lab clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -89,6 +89,12 @@ benchmark: $(READY) ## time rollouts, answers and training against the obvious w
 	@mkdir -p runs
 	@for what in rollouts curation "answers $(ARGS)" training; do \
 	  $(PY) -m tools.benchmark $$what || exit 1; done | tee runs/benchmark.txt
+
+gpu: $(READY) ## on a real card: smoke, speed, memory, attention, number formats, to figures/gpu-NAME.md
+	$(PY) -m tools.gpu
+
+threads: $(READY) ## how many threads training and sampling want on this machine
+	$(PY) -m tools.threads
 
 doctor: $(READY) ## look at this machine
 	$(PY) -m trlm_utils doctor

@@ -1,6 +1,7 @@
 """Put the outputs of a real run into the committed notebooks, and check that they fit.
 
     python -m tools.publish publish     # after `pipeline run nano`
+    python -m tools.publish notebooks   # outputs alone, of one seed; tables and figures stay
     python -m tools.publish check
 
 Publishing copies outputs (not sources) from ``runs/nano``, leaves out what is personal
@@ -100,24 +101,36 @@ def smaller_png(encoded: str) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def publish(run: Path) -> list[str]:
-    """Write outputs, figures and the README's table from a finished run.
+def publish_notebooks(runs: Sequence[Path]) -> list[str]:
+    """Write outputs into all notebooks, from finished stages; figures and tables stay.
+
+    So notebooks of one seed do not touch what several seeds recorded.
 
     Raises:
-        CourseError: when the run is not finished, or not of this source.
+        CourseError: when a stage is not finished, or not of this source.
     """
     import nbformat
 
-    from trlm_utils import plots
-
     written = []
-    deep = runs_root() / "deep_dives"
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        folder = finished_folder(path.stem, [run, deep])
+        folder = finished_folder(path.stem, runs)
         executed = nbformat.read(folder / "notebook.ipynb", as_version=4)
         merged = merge_outputs(nbformat.read(path, as_version=4), executed, folder.parent.name)
         nbformat.write(merged, path)
         written.append(path.name)
+    return written
+
+
+def publish(run: Path) -> list[str]:
+    """Write outputs, figures and the README's table from a finished run.
+
+    Raises:
+        CourseError: see `publish_notebooks`.
+    """
+    from trlm_utils import plots
+
+    deep = runs_root() / "deep_dives"
+    written = publish_notebooks([run, deep])
     FIGURES.mkdir(exist_ok=True)
     mine = {path.stem for path in NOTEBOOKS.glob("*.ipynb")}  # a run may hold other stages
     figures = [*run.glob("*/figures/*"), *deep.glob("*/figures/*")]
@@ -311,10 +324,15 @@ def check(path: Path) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """``publish`` or ``check``; returns the exit status."""
-    if arguments == ["publish"]:
+    """``publish``, ``notebooks`` or ``check``; returns the exit status."""
+    if arguments in (["publish"], ["notebooks"]):
+        run = runs_root() / "nano"
         try:
-            print("\n".join(publish(runs_root() / "nano")))
+            if arguments == ["publish"]:
+                written = publish(run)
+            else:
+                written = publish_notebooks([run, runs_root() / "deep_dives"])
+            print("\n".join(written))
         except CourseError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
@@ -323,7 +341,7 @@ def main(arguments: list[str]) -> int:
         lines = [f"{p.name}: {x}" for p in sorted(NOTEBOOKS.glob("*.ipynb")) for x in check(p)]
         print("\n".join(lines) or "all notebooks fit their sources")
         return 1 if lines else 0
-    print("usage: python -m tools.publish publish | check", file=sys.stderr)
+    print("usage: python -m tools.publish publish | notebooks | check", file=sys.stderr)
     return 2
 
 
