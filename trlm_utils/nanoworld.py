@@ -242,7 +242,7 @@ def draw_teacher(shares: dict[str, float], key: str) -> str:
 
 
 def style_of(thought: str) -> str:
-    """Whose manner a thought has: careful, rambling, hasty, or none of these.
+    """Whose style a thought is in: the careful, rambling or hasty teacher's, or none of these.
 
     ``careful`` means worked step by step without repeating; it says nothing about
     whether the steps are right (see `steps_right`).

@@ -43,7 +43,7 @@ class Entry(Part):
     """One stage: its folder's name, and what it runs."""
 
     stage: Name
-    notebook: Name | None = None
+    notebook: str | None = None  # of the course, or a path without .ipynb
     model_from: str | None = None
     parameters: dict[str, Any] | None = None
 

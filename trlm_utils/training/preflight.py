@@ -107,7 +107,7 @@ def check_prefix(conversations: Sequence[Sequence[chat.Message]], tokenizer: Any
     looked = list(conversations)[:SAMPLE]
     good = sum(chat.prompt_is_prefix(tokenizer, messages) for messages in looked)
     found = f"{good} of {len(looked)} rows"
-    return Check("prompt is a prefix", found, good == len(looked), "mend the chat template")
+    return Check("prompt is a prefix", found, good == len(looked), "correct the chat template")
 
 
 def check_end_token(trainer: Any) -> Check:
