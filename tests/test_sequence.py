@@ -512,7 +512,7 @@ def run_gsm8k(runs, folder):
 
 
 def test_gsm8k_recipe_on_files_of_its_form(tmp_path):
-    from test_data import question
+    from test_data_sets import question
 
     folder = tmp_path / "gsm8k"
 
