@@ -193,8 +193,12 @@ def test_training_takes_what_nano_took_within_a_factor_of_two(timed, stage):
 
 
 def test_evaluation_takes_what_nano_took_within_a_factor_of_two(timed):
-    """Notebook 07 says how long each model's 4,000 records took."""
-    found, speeds = timed
+    """Notebook 07 says how long each model's 4,000 records took.
+
+    Models that were asked beside training are read from a file, in a second or less: only
+    the ones that 07 asked itself say what asking takes.
+    """
+    _, speeds = timed
     notebook = json.loads((PROJECT_ROOT / "notebooks" / "07_evaluation.ipynb").read_text())
     printed = "".join(
         text
@@ -202,10 +206,12 @@ def test_evaluation_takes_what_nano_took_within_a_factor_of_two(timed):
         for output in cell.get("outputs", ())
         for text in output.get("text", ())
     )
-    seconds = sum(int(s) for s in re.findall(r"4000 records, (\d+) s", printed))
-    asked = recipes.load_plan("nano", overrides=["07_evaluation.PASS_QUESTIONS=0"])
-    done = work.of_plan(asked, lambda stage: 256)[-1]
-    assert seconds and 0.5 < estimate.seconds(done, speeds) / seconds < 2
+    found = re.findall(r"(\w+): 4000 records, (\d+) s", printed)
+    asked = {stage: int(seconds) for stage, seconds in found if int(seconds) > 1}
+    assert asked
+    overrides = ["07_evaluation.PASS_QUESTIONS=0", f"07_evaluation.EVALUATE=[{','.join(asked)}]"]
+    done = work.of_plan(recipes.load_plan("nano", overrides=overrides), lambda stage: 256)[-1]
+    assert 0.5 < estimate.seconds(done, speeds) / sum(asked.values()) < 2
 
 
 # --- the text -----------------------------------------------------------------------
