@@ -9,6 +9,7 @@ import shutil
 
 import pytest
 
+from trlm_utils import files, machine
 from trlm_utils.files import PROJECT_ROOT, write_json, write_text
 from trlm_utils.runner import digest, parameters, recipes
 
@@ -28,7 +29,8 @@ def original(tmp_path_factory):
 def root(original, tmp_path, monkeypatch):
     """A copy of the project that may be edited, in the place of the project."""
     copy = shutil.copytree(original, tmp_path / "project")
-    monkeypatch.setattr(digest, "PROJECT_ROOT", copy)
+    for module in (digest, files):
+        monkeypatch.setattr(module, "PROJECT_ROOT", copy)
     monkeypatch.setenv("TRLM_RUNS_DIR", str(tmp_path / "runs"))
     return copy
 
@@ -160,17 +162,18 @@ def test_parameters_count_but_not_where_the_run_lies(root, tmp_path):
 
 def test_where_the_project_lies_does_not_count(root, original, tmp_path, monkeypatch):
     before = digest.inputs_digest(planned(root, "07_evaluation"), tmp_path)
-    monkeypatch.setattr(digest, "PROJECT_ROOT", original)
+    for module in (digest, files):
+        monkeypatch.setattr(module, "PROJECT_ROOT", original)
     assert digest.inputs_digest(planned(original, "07_evaluation"), tmp_path) == before
 
 
 def test_versions_of_packages_count(root, tmp_path, monkeypatch):
     plan = planned(root, "02_sft_stage1")
-    real = digest.version
+    real = machine.version
 
     def change():
         new = {"accelerate": "999"}
-        monkeypatch.setattr(digest, "version", lambda name: new.get(name) or real(name))
+        monkeypatch.setattr(machine, "version", lambda name: new.get(name) or real(name))
 
     assert differing(plan, tmp_path, change) == {"package accelerate"}
 

@@ -6,6 +6,7 @@ never leaves half a file under a final name.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -30,6 +31,17 @@ def shown(path: Path) -> str:
     if path.is_relative_to(PROJECT_ROOT):
         return str(path.relative_to(PROJECT_ROOT))
     return str(Path("...", *path.parts[-3:]))
+
+
+def from_root(path: str) -> Path:
+    """A path that a recipe gives: absolute, from the home folder, or from the project's."""
+    return Path(PROJECT_ROOT, Path(path).expanduser())
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

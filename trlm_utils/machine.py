@@ -141,13 +141,15 @@ def limit_threads(model: Any = None) -> int:
 
 def package_versions() -> dict[str, str]:
     """Versions of what the numbers depend on, for manifests and reports."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return {"python": platform.python_version()} | {name: version_of(name) for name in PACKAGES}
+
+
+def version_of(package: str) -> str:
+    """A package's version, or that it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def peak_memory_mb() -> float:

@@ -31,7 +31,15 @@ from trlm_utils import chat
 from trlm_utils.curation import card, filters, schema, shards, sources, strata
 from trlm_utils.curation.sources import BadRow, Row
 from trlm_utils.curation.strata import quota
-from trlm_utils.files import CourseError, free_name, read_json, shown, write_json, write_text
+from trlm_utils.files import (
+    CourseError,
+    file_digest,
+    free_name,
+    read_json,
+    shown,
+    write_json,
+    write_text,
+)
 from trlm_utils.stage import STARTED
 
 BATCH, SHARD_ROWS = 500, 5000
@@ -195,7 +203,7 @@ def read(folder: Path, seed: int | None = None) -> list[Row]:
     found = read_json(folder / METADATA)["shards"]
     for shard in found:
         path = folder / shard["file"]
-        if not path.is_file() or shards.file_digest(path) != shard["sha256"]:
+        if not path.is_file() or file_digest(path) != shard["sha256"]:
             raise CourseError(f"{shown(path)} is missing or damaged: collect {folder.name} again")
     rows = list(shards.rows_of(folder, found))
     if seed is not None:
@@ -314,9 +322,7 @@ def _digest(
     """What a collection depends on; of files the contents, so that a changed one is noticed."""
     asked = hashlib.sha256("\n".join(sorted(questions)).encode()).hexdigest()
     files = [
-        shards.file_digest(path)
-        for source in spec["sources"]
-        for path in sources.files_of(source, mirror)
+        file_digest(path) for source in spec["sources"] for path in sources.files_of(source, mirror)
     ]
     whole = json.dumps([name, spec, seed, asked, shard_rows, files], sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from trlm_utils.curation.sources import Row
+from trlm_utils.files import file_digest
 
 ORIGIN = ("_source_dataset", "_source_subset", "_source_split")
 
@@ -52,8 +52,3 @@ def _arrow() -> Any:
     named = dict.fromkeys(("messages", "prompt", "chosen", "rejected"), turns)
     plain = ("id", "source", "question", "answer", "reference", "band", "difficulty", *ORIGIN)
     return pyarrow.schema(list((named | dict.fromkeys(plain, text)).items()))
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

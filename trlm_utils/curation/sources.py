@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from trlm_utils.curation import data_sets
-from trlm_utils.files import PROJECT_ROOT, CourseError, shown
+from trlm_utils.files import CourseError, from_root, shown
 
 Row = dict[str, Any]
 FORMATS = ("jsonl", "json", "csv", "parquet")
@@ -189,7 +189,7 @@ def _files(source: Row, mirror: str) -> list[Path]:
         part, split = source.get("subset", "default"), source.get("split", "train")
         pattern = str(Path(mirror) / source["hub"].replace("/", "__") / part / f"{split}.jsonl")
     else:
-        pattern = str(Path(PROJECT_ROOT, Path(source["path"]).expanduser()))
+        pattern = str(from_root(source["path"]))
     place = Path(pattern)
     if place.is_dir():
         found = [path for path in place.rglob("*") if path.suffix[1:] in FORMATS]

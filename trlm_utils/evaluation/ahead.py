@@ -27,7 +27,15 @@ from typing import Any
 from trlm_utils import machine
 from trlm_utils.evaluation import held_out
 from trlm_utils.evaluation.held_out import Record
-from trlm_utils.files import PROJECT_ROOT, CourseError, read_json, read_rows, write_json, write_rows
+from trlm_utils.files import (
+    PROJECT_ROOT,
+    CourseError,
+    file_digest,
+    read_json,
+    read_rows,
+    write_json,
+    write_rows,
+)
 
 FOLDER = ".ahead"  # in the folder of a run
 PACKAGE = PROJECT_ROOT / "trlm_utils"
@@ -49,9 +57,7 @@ def key(run: Path, model: str, kind: str, rows: Sequence[Record], settings: Reco
     code = [path for path in code if not path.is_relative_to(PACKAGE / "runner")]
     weights = [path for path in (run / model / "model").rglob("*") if path.is_file()]
     for path in sorted(code) + sorted(weights):
-        digest.update(path.name.encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(f"{path.name}\0{file_digest(path)}\n".encode())
     return digest.hexdigest()
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from trlm_utils import chat, nanoworld
-from trlm_utils.files import PROJECT_ROOT, shown
+from trlm_utils.files import from_root, shown
 
 NAME = re.compile(r"(.+\.py):([A-Za-z_]\w*)")
 
@@ -46,12 +46,7 @@ def is_own(name: str) -> bool:
 
 def file_of(name: str) -> Path:
     """The file that a name in a mix points to."""
-    return Path(PROJECT_ROOT, Path(NAME.fullmatch(name)[1]).expanduser())
-
-
-def files_of(weights: dict[str, Any]) -> list[Path]:
-    """The files behind a mix."""
-    return [file_of(name) for name in weights if is_own(name)]
+    return from_root(NAME.fullmatch(name)[1])
 
 
 def beside(weights: dict[str, Any], folder: Path) -> dict[str, Any]:

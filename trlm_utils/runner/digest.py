@@ -24,20 +24,25 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
-import glob
 import hashlib
 import json
 import platform
-import re
 from collections.abc import Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from trlm_utils import machine
 from trlm_utils.curation import sources
 from trlm_utils.evaluation import arms
-from trlm_utils.files import PROJECT_ROOT, CourseError, read_json, write_json
+from trlm_utils.files import (
+    PROJECT_ROOT,
+    CourseError,
+    file_digest,
+    from_root,
+    read_json,
+    write_json,
+)
+from trlm_utils.rewards import own
 from trlm_utils.runner.parameters import code_cells
 from trlm_utils.runner.recipes import StagePlan
 from trlm_utils.stage import outputs_digest
@@ -51,7 +56,6 @@ SHOWS = {  # modules that no result comes from, with the reason
 }
 PATHS = ("BASE_MODEL", "DATA_DIR", "HUB_MIRROR", "SUITE_DIR")  # parameters: a file or folder
 TABLES = ("arms.read_table", "arms.find_table")  # calls of a notebook that look for a table
-REWARD_FILE = re.compile(r"(.+\.py):\w+")
 PACKAGES = (
     *machine.PACKAGES,
     *("accelerate", "tokenizers", "safetensors", "numpy", "pandas", "jinja2"),
@@ -91,7 +95,7 @@ def dependencies(plan: StagePlan, run: Path) -> dict[str, str]:
         found[name] = hashes.of(*place)
     hashes.save()
     for name in PACKAGES:
-        found[f"package {name}"] = _version(name)
+        found[f"package {name}"] = machine.version_of(name)
     found["package python"] = ".".join(platform.python_version_tuple()[:2])
     for stage in plan.reads:
         found[f"stage {stage}"] = read_manifest(run / stage).get("outputs", "")
@@ -182,21 +186,22 @@ def named_files(
     values = plan.parameters
     for name in PATHS:
         if values.get(name):
-            yield f"files {name}", [_from_root(values[name])]
+            yield f"files {name}", [from_root(values[name])]
     for data_set, spec in (values.get("MIXTURE") or {}).items():
         for number, source in enumerate(spec.get("sources", ())):
             if "path" in source:
-                pattern = sources.placed(source, values.get("DATA_DIR", ""))["path"]
-                found = [Path(path) for path in glob.glob(str(_from_root(pattern)), recursive=True)]
-                yield f"files MIXTURE {data_set} {number}", sorted(found)
+                found = []
+                with contextlib.suppress(CourseError):  # none: the notebook says so
+                    found = sources.files_of(sources.placed(source, values.get("DATA_DIR", "")))
+                yield f"files MIXTURE {data_set} {number}", found
     for table, parameter in _tables(cells):
         given = values.get(parameter, "")
         found = []
         with contextlib.suppress(CourseError):  # none: the notebook says so
-            found = [arms.find_table(table, str(_from_root(given)) if given else "")]
+            found = [arms.find_table(table, str(from_root(given)) if given else "")]
         yield f"table {table}", found
     for path in reward_files(plan, run):
-        yield f"files {path}", [_from_root(path)]
+        yield f"files {path}", [from_root(path)]
 
 
 def reward_files(plan: StagePlan, run: Path) -> list[str]:
@@ -206,8 +211,8 @@ def reward_files(plan: StagePlan, run: Path) -> list[str]:
     if chosen.is_file():
         with contextlib.suppress(CourseError):  # damaged: the notebook says so
             tables.append(read_json(chosen))
-    keys = [REWARD_FILE.fullmatch(str(key)) for table in tables for key in table]
-    return sorted({match[1] for match in keys if match})
+    keys = {key for table in tables for key in table if own.is_own(key)}
+    return sorted({key.rpartition(":")[0] for key in keys})
 
 
 def _tables(cells: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -222,11 +227,6 @@ def _calls(text: str) -> Iterator[ast.Call]:
     """Calls with at least one argument by position, anywhere in a source."""
     nodes = ast.walk(_tree(text))
     return (node for node in nodes if isinstance(node, ast.Call) and node.args)
-
-
-def _from_root(path: str) -> Path:
-    """A path as a notebook means it, whose working folder is the project."""
-    return Path(PROJECT_ROOT, Path(path).expanduser())
 
 
 class FileHashes:
@@ -264,8 +264,7 @@ class FileHashes:
         key, seen = str(path), [state.st_size, state.st_mtime_ns, state.st_ino]
         if self.known.get(key, [])[:3] == seen:
             return self.known[key][3]
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = file_digest(path)
         if state.st_size >= LARGE:
             self.known[key] = [*seen, found]
             self.changed = True
@@ -280,13 +279,6 @@ class FileHashes:
 
 def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 # --- manifests ----------------------------------------------------------------------
@@ -307,11 +299,12 @@ def changes(manifest: dict[str, Any], found: dict[str, str]) -> list[str]:
     return [name for name in names if before.get(name) != found.get(name)]
 
 
+def says_finished(manifest: dict[str, Any], digest: str) -> bool:
+    """Whether a manifest says that its stage was finished with these inputs."""
+    return manifest.get("status") == "finished" and manifest.get("inputs") == digest
+
+
 def is_finished(folder: Path, digest: str) -> bool:
     """Whether a stage is finished with these inputs and its outputs are unharmed."""
     manifest = read_manifest(folder)
-    return (
-        manifest.get("status") == "finished"
-        and manifest.get("inputs") == digest
-        and manifest.get("outputs") == outputs_digest(folder)
-    )
+    return says_finished(manifest, digest) and manifest.get("outputs") == outputs_digest(folder)

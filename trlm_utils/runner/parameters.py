@@ -18,7 +18,7 @@ from typing import Any
 from trlm_utils import chat, nanoworld, tokenization
 from trlm_utils.curation import gsm8k, mixture
 from trlm_utils.evaluation import suites
-from trlm_utils.files import PROJECT_ROOT, CourseError, shown
+from trlm_utils.files import PROJECT_ROOT, CourseError, from_root, shown
 from trlm_utils.models import HEADS
 from trlm_utils.rewards import mixes
 from trlm_utils.training import configuration, preflight
@@ -285,11 +285,11 @@ def _check_shape(values: dict[str, Any]) -> None:
 def _check_places(values: dict[str, Any]) -> None:
     """Folders and files that are named must be there."""
     for key in ("DATA_DIR", "HUB_MIRROR", "SUITE_DIR"):
-        if values.get(key) and not Path(PROJECT_ROOT, values[key]).is_dir():
-            raise ValueError(f"{key} {shown(Path(PROJECT_ROOT, values[key]))} is not a folder")
+        if values.get(key) and not (place := Path(PROJECT_ROOT, values[key])).is_dir():
+            raise ValueError(f"{key} {shown(place)} is not a folder")
     for key in (name for name in values if name.endswith("TABLE")):
-        if values[key] and not Path(PROJECT_ROOT, values[key]).is_file():
-            raise ValueError(f"{key} {shown(Path(PROJECT_ROOT, values[key]))} is not a file")
+        if values[key] and not (place := Path(PROJECT_ROOT, values[key])).is_file():
+            raise ValueError(f"{key} {shown(place)} is not a file")
 
 
 def check_base_model(name: str, needs_hub: bool, where: str) -> None:
@@ -301,7 +301,7 @@ def check_base_model(name: str, needs_hub: bool, where: str) -> None:
     Raises:
         RecipeError: when there is none.
     """
-    path = Path(PROJECT_ROOT, Path(name).expanduser())
+    path = from_root(name)
     if path.is_dir() and not (path / "config.json").is_file():
         raise RecipeError(
             f"{where}: BASE_MODEL {shown(path)} has no config.json: no model lies there"

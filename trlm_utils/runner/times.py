@@ -17,7 +17,7 @@ from typing import Any
 from trlm_utils import machine
 from trlm_utils.files import CourseError, write_text
 from trlm_utils.runner import probe
-from trlm_utils.runner.digest import inputs_digest, read_manifest
+from trlm_utils.runner.digest import inputs_digest, read_manifest, says_finished
 from trlm_utils.runner.parameters import WIRING
 from trlm_utils.runner.probe import Speed
 from trlm_utils.runner.progress import duration
@@ -57,13 +57,8 @@ def to_run(stages: Sequence[StagePlan], folder: Path, force: bool) -> list[Stage
     for stage in stages:
         again = {other.stage for other in found}
         manifest = read_manifest(folder / stage.stage)
-        finished = manifest.get("status") == "finished"
-        if (
-            force
-            or not finished
-            or again & set(stage.reads)
-            or manifest.get("inputs") != inputs_digest(stage, folder)
-        ):
+        anew = force or again & set(stage.reads)
+        if anew or not says_finished(manifest, inputs_digest(stage, folder)):
             found.append(stage)
     return found
 

@@ -29,8 +29,13 @@ def whole_checkpoints(folder: Path) -> list[Path]:
     A process killed while it saves leaves a checkpoint folder that lacks its last
     files or holds a cut-off one.
     """
+    return list(filter(_is_whole, numbered(folder)))
+
+
+def numbered(folder: Path) -> list[Path]:
+    """Folders named ``checkpoint-<step>``, oldest first."""
     found = [path for path in folder.glob("checkpoint-*") if NAME.fullmatch(path.name)]
-    return sorted(filter(_is_whole, found), key=lambda path: int(path.name.split("-")[1]))
+    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
 
 
 def _is_whole(checkpoint: Path) -> bool:

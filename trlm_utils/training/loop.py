@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trlm_utils.files import read_json, write_json
+from trlm_utils.training import checkpoints
 
 STATE = "loop.json"
 KEPT = 2  # checkpoints; the newest can be resumed from
@@ -47,6 +48,4 @@ def resume(accelerator: Any, folder: Path) -> dict[str, Any] | None:
 
 def found(folder: Path) -> list[Path]:
     """Complete checkpoints of such loops, oldest first."""
-    places = [p for p in folder.glob("checkpoint-*") if (p / STATE).is_file()]
-    places = [p for p in places if not p.name.endswith(".partial")]
-    return sorted(places, key=lambda p: int(p.name.split("-")[1]))
+    return [path for path in checkpoints.numbered(folder) if (path / STATE).is_file()]
