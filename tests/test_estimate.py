@@ -248,4 +248,6 @@ def test_every_full_recipe_prints_an_estimate_of_every_stage_that_computes(recip
 
 def test_an_unknown_card_is_refused(capsys):
     assert command.main(["show", "tunix", "--scale", "full", "--gpu", "P100"]) == 2
-    assert "no card 'P100'; known: T4" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "no card 'P100'; known: T4" in said.err and said.err.count("\n") == 1
+    assert said.out == ""  # nothing that the one line would be lost behind

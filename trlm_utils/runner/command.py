@@ -122,11 +122,14 @@ def _dispatch(options: argparse.Namespace) -> int:
         folder = run_folder(name, options.scale, seed)
         plan = recipes.load_plan(options.recipe, options.scale, seed, options.set, str(folder))
         if options.command == "show":
-            show(plan)
+            costs = ""
             if options.scale == "full":
                 from trlm_utils.runner import estimate
 
-                print(f"\n{estimate.text(plan, options.gpu)}")
+                costs = f"\n{estimate.text(plan, options.gpu)}"  # first: it may be refused
+            show(plan)
+            if costs:
+                print(costs)
             return 0
         if options.command == "record":
             print(times.record(plan, folder, folder / probe.MEMORY))
