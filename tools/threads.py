@@ -1,6 +1,6 @@
 """Measure what a second thread brings to each kind of work, alone and beside other work.
 
-    python -m tools.threads [--repeats 5] [--work "0.14M sft,7M sft"] [--out threads.csv]
+    python -m tools.threads [--repeats 7] [--work "0.14M sft,7M sft"] [--out FILE]
 
 Each kind of work (training steps as SFT, DPO and GRPO make them, rollouts, evaluation) is
 done with one thread, with as many as there are cores, and with those and
@@ -202,7 +202,7 @@ def turns(
 def main() -> None:
     """See the top of this file."""
     parser = argparse.ArgumentParser(description="What a second thread brings.")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--work", default=",".join(WORK), help="model and kind, with commas")
     parser.add_argument("--settings", default=",".join(settings()), help="1 is always there")
     parser.add_argument("--out", type=Path)

@@ -17,7 +17,7 @@ PACKAGES = (
     "lm-eval",
     "math-verify",
 )
-MANY = 10_000_000  # parameters from which on more than one thread is used
+MANY = 10_000_000  # parameters from which on several threads are used (figures/threads.csv)
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,14 @@ def cores() -> int:
 def limit_threads(model: Any = None) -> int:
     """Let torch use as many threads as a model of this size gains from; returns their number.
 
-    A small model's work is split into parts too small to share: a second thread gains
-    little, and with any other work on the machine both threads wait for each other. So
-    models under `MANY` parameters get one thread and others all cores that this process may
-    use (torch would start as many as the machine shows). Measured: `tools.threads`.
+    Models under `MANY` parameters get one thread, others all cores that this process may use
+    (torch would start as many as the machine shows). Measured (``figures/threads.csv``, two
+    cores): OpenMP's threads spin while they wait, and with one busy process beside them two
+    threads take 2.6 to 21 times as long as one. The runner needs the second core for
+    evaluation and for the next kernel, so it has threads sleep instead
+    (``OMP_WAIT_POLICY=passive``). Then two take 1.1 to 1.25 times as long as one beside other
+    work. Alone they gain in every kind of work only from 29 million parameters on (0.84 to
+    0.86 times as long); at 7 million they lose.
 
     Args:
         model: that is trained or asked; none counts as small.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trlm_utils import machine, tokenization
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HEADS = 4  # attention heads of a model made from random weights
+DTYPES = ("float32", "bfloat16", "float16")  # of a model's weights
 ADAPTER = "adapter_config.json"  # what a folder of adapters holds instead of config.json
 
 
@@ -89,15 +90,12 @@ def load_base(
     return placed(model), tokenizer
 
 
-def placed(model: PreTrainedModel, dtype: Any = None) -> PreTrainedModel:
+def placed(model: PreTrainedModel) -> PreTrainedModel:
     """The model on the device that trainers take (`machine.torch_device`).
 
     Every model that is loaded or made goes through here, so none is forgotten on the CPU.
-
-    Args:
-        dtype: another number format, for a model that is only asked.
     """
-    return model.to(device=machine.torch_device(), dtype=dtype)
+    return model.to(machine.torch_device())
 
 
 def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -228,9 +226,9 @@ def check_model_folder(folder: Path) -> None:
 
 
 def load_model(
-    folder: Path, attention: str = ""
+    folder: Path, attention: str = "", dtype: str = "float32"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load model (fp32) and tokenizer from a folder that the course wrote.
+    """Load model and tokenizer from a folder that the course wrote.
 
     A checkpoint kept of a run with adapters holds those alone; they are added into the
     model that they were trained on, which lies in the same run.
@@ -238,11 +236,11 @@ def load_model(
     Args:
         attention: how attention is computed ("eager", "sdpa", "flash_attention_2", ...);
             empty is transformers' choice.
+        dtype: of the weights, one of `DTYPES`; a model that is trained needs float32.
 
     Raises:
         ModelFolderError: when the folder is incomplete.
     """
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     check_model_folder(folder)
@@ -250,10 +248,10 @@ def load_model(
     if (folder / ADAPTER).exists():
         from peft import PeftModel
 
-        base, _ = load_model(_trained_on(folder), attention)
+        base, _ = load_model(_trained_on(folder), attention, dtype)
         return merge_lora(PeftModel.from_pretrained(base, folder)), tokenizer
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation=attention or None
+        folder, dtype=dtype, attn_implementation=attention or None
     )
     return placed(model), tokenizer
 

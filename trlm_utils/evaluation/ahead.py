@@ -39,6 +39,7 @@ from trlm_utils.files import (
 
 FOLDER = ".ahead"  # in the folder of a run
 PACKAGE = PROJECT_ROOT / "trlm_utils"
+LOADING = ("attention", "dtype")  # settings that are of the model, not of asking
 KINDS = ("records", "counts")  # of `held_out.evaluate` and `held_out.count_right`
 LOOK = 0.5  # seconds between two looks at whether the runner is still there
 
@@ -107,6 +108,7 @@ def jobs(parameters: Record, eval_rows: Sequence[Record], model: str) -> dict[st
     rows = [row for row in eval_rows if not p["BANDS"] or row["band"] in p["BANDS"]]
     how = {"max_new_tokens": p["MAX_NEW_TOKENS"], "batch_size": p["EVAL_BATCH"]}
     how |= {"seed": p["SEED"], "system": p["SYSTEM_PROMPT"]}
+    how |= {"attention": p["ATTENTION"], "dtype": p["DTYPE"]}
     found = {"records": (rows, how | {"samples": p["SAMPLES"]})}
     chosen = []
     for band in p["PASS_BANDS"]:
@@ -126,7 +128,8 @@ def ask(run: Path, model: str, parameters: Record, kinds: Sequence[str] = KINDS)
 
     if machine.detect_device()[0] != "cpu":
         return
-    network, tokenizer = load_model(run / model / "model")
+    loading = (parameters["ATTENTION"], parameters["DTYPE"])
+    network, tokenizer = load_model(run / model / "model", *loading)
     if machine.limit_threads(network) > 1:
         return
     data = run / parameters["STAGE"] / "data"
@@ -139,6 +142,7 @@ def ask(run: Path, model: str, parameters: Record, kinds: Sequence[str] = KINDS)
         file.parent.mkdir(exist_ok=True)
         with _lock(file.with_suffix(".lock"), alone=True):
             wanted = key(run, model, kind, rows, settings)
+            settings = {k: v for k, v in settings.items() if k not in LOADING}
             if kind == "records":
                 questions = file.with_suffix(".questions")
                 write_rows(questions, rows)

@@ -134,7 +134,7 @@ def rollout_speed(draw: Any) -> Any:
     There it outlives the process, of which later ones know no seconds.
 
     Args:
-        draw: the `generation.Rollouts` that the trainer draws with.
+        draw: the `rollouts.Rollouts` that the trainer draws with.
     """
     from transformers import TrainerCallback
 
