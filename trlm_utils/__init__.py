@@ -1,8 +1,9 @@
-"""Thin module behind the course on tiny reasoning language models; one noun per file.
+"""The package behind the course on tiny reasoning language models.
 
-What notebooks share lies on top: nanoworld, chat, answers, models, generation, stats,
-plots, stage, and what these stand on (files, machine). The rooms use it: curation,
-rewards, training, evaluation. The runner uses all of them and is used by none.
+The modules at the top level are shared by all notebooks: nanoworld, chat, answers, models,
+generation, stats, plots, stage, and the modules that these need (files, machine). The
+subpackages curation, rewards, training and evaluation import them. The subpackage runner
+imports all of these, and none of these imports the runner.
 """
 
 __version__ = "0.1.0"

@@ -1,8 +1,8 @@
-r"""The one checker: find the answer in a completion and compare it with the gold one.
+r"""The answer checker: extract the answer of a completion and compare it with the gold answer.
 
-Rewards and evaluation both call this module, so training and scoring cannot
-disagree. What is graded is the text after ``</think>``; a thought that was opened
-and never closed has no answer.
+Rewards and evaluation both call this module, so training and evaluation grade alike.
+The text after ``</think>`` is graded. A completion whose thought is opened but never
+closed has no answer.
 
     >>> grade("<think> 2 + 2: 4.</think> The answer is 4.", gold="4")
     True
@@ -23,13 +23,13 @@ from trlm_utils.statement import stated, without_asides
 
 OPEN, CLOSE = "<think>", "</think>"
 
-# What announces an answer; the last one counts.
+# Phrases that announce an answer; the last one in a text counts.
 _MARK = re.compile(
     r"(?:answer(?: is| would be| should be|:|\s*=)|####(?=\s*[-−$0-9.])|^A:)[\s:*]*(?=\S)"
     r"(?:(?:therefore|thus|then|simply|just|about|around|approximately)\b,?\s*)?",
     re.IGNORECASE | re.MULTILINE,
 )
-# Where the answer ends and talk about it begins, unless the talk takes it back.
+# Where the answer ends and a comment on it begins, unless the comment withdraws the answer.
 _TALK = re.compile(
     r"(?<=[^\s.])[.!?]\s+(?=[A-Z])|,?\s+(?:because|since|as(?! well)|which)\s"
     r"|(?<=\d)(?:\s[^\W\d_]+){0,3}?(?:,\s|\s[-–—]\s)(?=(?:the|that|this|it|he|she|they|we|so|when)\b)"
@@ -44,12 +44,12 @@ _WORDS = re.compile(r"[^\W\d_]{2,}(?: [^\W\d_]+)*")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _TAGS = re.compile(r"</?(?:answer|think|reasoning)>")
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|(?=<answer>)|\Z)", re.DOTALL)
-# Between two boxes that are offered side by side.
+# Text allowed between two boxes that offer alternative answers.
 _BESIDE = re.compile(r"[\s$]*,?\s*(?:or|and)?[\s$]*(?:[a-z]\s*=)?[\s$]*")
 _OR = re.compile(r"\bor\s+(?:maybe\s+)?(?:the\s+)?$", re.IGNORECASE)  # between two answers
 _UNSOLVED = re.compile(r"[a-zA-Z]\s*[-+]\s*\w|\d\s*[-+]\s*[a-zA-Z]")
 _WITH_UNIT = re.compile(r"(?<![\w.])[0-9.,]*[0-9]\s+[a-zA-Z]+")
-# Forms that sympy may take minutes over; a gold answer of that form is still compared.
+# Forms for which sympy may need minutes; they are compared only if the gold answer has one.
 _COSTLY = re.compile(
     r"\\(?:sum|prod|int|lim|binom)|\^\s*\{?\s*[0-9.]{3,}|\^[^,]*\^|[0-9]{3,}\s*!|[)}\]]\s*!"
 )
@@ -57,14 +57,15 @@ _COSTLY = re.compile(
 
 @dataclass(frozen=True)
 class Completion:
-    """A completion taken apart.
+    """A completion split into thought and answer.
 
     Attributes:
-        thought: text between the tags, or None without a thought.
-        answer: text after the thought (all of it without one); empty when the
-            thought was never closed.
-        unclosed: a thought was opened and not closed.
-        well_formed: exactly one non-empty thought, closed, then a non-empty answer.
+        thought: text between the tags, or None if there is no thought.
+        answer: text after the thought, or the whole text if there is no thought; empty
+            when the thought was never closed.
+        unclosed: whether a thought was opened and not closed.
+        well_formed: whether there is exactly one non-empty, closed thought, and a
+            non-empty answer after it.
     """
 
     thought: str | None
@@ -74,11 +75,11 @@ class Completion:
 
 
 def parse(text: str, prefilled: bool = False) -> Completion:
-    """Take a completion apart at its think tags, or where it has none, at <reasoning> tags.
+    """Split a completion at its think tags, or if it has none, at its <reasoning> tags.
 
     Args:
         text: the completion, special tokens already removed.
-        prefilled: the prompt already ended in ``<think>``.
+        prefilled: whether the prompt ended in ``<think>``, so that the completion lacks it.
     """
     if OPEN not in text and CLOSE not in text:
         text = text.replace("<reasoning>", OPEN).replace("</reasoning>", CLOSE)
@@ -114,17 +115,17 @@ def _content(text: str, begin: int) -> str | None:
 
 
 def count_boxes(text: str) -> int:
-    r"""How many ``\boxed{`` a text opens."""
+    r"""Number of ``\boxed{`` in a text."""
     return len(_BOX.findall(text))
 
 
 def extract(text: str) -> str | None:
     r"""The answer stated in the text after the thought, or None.
 
-    Looked for in this order: ``<answer>...</answer>``; the last ``\boxed{}``; the last
-    "answer is ...", "Answer: ...", "#### 5" or line starting in "A:"; and without such
-    a closing form what `statement.stated` finds. Where several answers are offered they
-    come back as one list, which no single answer equals.
+    The forms are tried in this order: ``<answer>...</answer>``; the last ``\boxed{}``; the
+    last "answer is ...", "Answer: ...", "#### 5" or line starting with "A:"; and if none of
+    these occurs, whatever `statement.stated` finds. If a text offers several alternative
+    answers, they are returned as one list, so that it equals no single gold answer.
     """
     if "answer>" not in text:
         return _in_words(text)
@@ -140,7 +141,7 @@ def extract(text: str) -> str | None:
 
 
 def _in_words(text: str) -> str | None:
-    """The answer in a text whose tags no longer count."""
+    """The answer in a text, whatever its tags."""
     text = _TAGS.sub(" ", text)
     boxes = list(_BOX.finditer(text))
     if boxes and (boxed := _content(text, boxes[-1].end())) is not None:
@@ -154,7 +155,7 @@ def _in_words(text: str) -> str | None:
 
 
 def _beside(text: str, boxes: list[re.Match[str]]) -> str | None:
-    r"""The boxes that ``\boxed{3} or \boxed{4}`` offers, as one list; None without "or"."""
+    r"""The alternatives of ``\boxed{3} or \boxed{4}`` as one list; None if there are none."""
     if len(boxes) < 2:
         return None
     contents = [_content(text, box.end()) or "" for box in boxes]
@@ -168,7 +169,7 @@ def _beside(text: str, boxes: list[re.Match[str]]) -> str | None:
 
 
 def _stated(line: str) -> str:
-    """The answer at the beginning of a line, without what is said about it."""
+    """The answer at the beginning of a line, without any comment on it."""
     parts = re.split(_TALK, line, maxsplit=1)
     first = parts[0]
     if len(parts) > 1 and _TAKEN_BACK.search(without_asides(parts[1])):
@@ -177,11 +178,11 @@ def _stated(line: str) -> str:
 
 
 def equal(answer: str, gold: str) -> bool | None:
-    """Whether two answers mean the same; None when the gold one cannot be read.
+    """Whether an answer is equivalent to the gold answer; None if the gold answer is unreadable.
 
-    Plain numbers and words are compared directly (microseconds), anything else goes
-    to math-verify, gold first because its comparison is not symmetric. An expression
-    that still has to be worked out ("34 + 3" for 37) is no answer.
+    Plain numbers and words are compared directly, which takes microseconds. All else is
+    compared by math-verify, gold answer first because its comparison is not symmetric.
+    An expression with arithmetic left to do ("34 + 3" for 37) does not count as correct.
     """
     answer, gold = _tidy(answer), _tidy(gold)
     gold_number = as_number(gold, letters=False)
@@ -210,17 +211,17 @@ def equal(answer: str, gold: str) -> bool | None:
 
 
 def _equal_number(answer: str, gold: float | int) -> bool | None:
-    """Compare with a gold number; None when math-verify has to read the last side.
+    """Compare with a gold number; None when math-verify has to read the text after the last "=".
 
-    ``2 + 2 = 4`` and ``x = 4`` state a finished number last, ``34 + 3`` and ``x + 1 = 4``
-    leave work to the checker, which would pay for copying the question.
+    ``2 + 2 = 4`` and ``x = 4`` end in a finished number. ``34 + 3`` and ``x + 1 = 4`` leave
+    the arithmetic to the checker: accepting them would reward copying the question.
     """
     if re.search(r"[<>≤≥≠]|!=", answer):
         return False
     offered = re.split(r",?\s+or\s+|,\s+", answer)
     if len(offered) > 1:
         names = {one.partition("=")[0].strip() for one in offered if "=" in one}
-        if len(names) < len(offered) or " or " in answer:  # 3/4, or 0.75: one number, said twice
+        if len(names) < len(offered) or " or " in answer:  # 3/4, or 0.75: one number, two forms
             return len(offered) < 4 and all(equal(one, str(gold)) for one in offered)
         answer = offered[-1]  # x = 5, y = 3
     *before, last = (side.strip() for side in answer.split("="))
@@ -235,19 +236,19 @@ def _equal_number(answer: str, gold: float | int) -> bool | None:
 
 
 def _is_unsolved(side: str) -> bool:
-    """Whether a variable is left in a side: not the ``m`` of ``5 m + 3 m``."""
+    """Whether one side of an equation has a variable; the unit in ``5 m + 3 m`` is none."""
     return bool(_UNSOLVED.search(side)) and bool(_UNSOLVED.search(_WITH_UNIT.sub("1", side)))
 
 
 def _close(value: float | int, gold: float | int) -> bool:
-    """Whole numbers exactly, others to a millionth of their size."""
+    """Whether two numbers agree: whole numbers exactly, others to a relative 1e-6."""
     if isinstance(gold, int) or gold.is_integer():
         return value == gold
     return abs(value - gold) <= 1e-6 * abs(gold)
 
 
 def _tidy(text: str) -> str:
-    r"""Remove what only decorates: bold marks, math brackets, thin spaces."""
+    r"""Remove marks without meaning for the value: bold, math delimiters, thin spaces."""
     if text.isalnum():  # nothing to remove
         return text
     text = re.sub(r",\\!\s*", ",", text)  # 11,\! 111: a thousands separator set in LaTeX
@@ -264,7 +265,13 @@ def _bare_word(text: str) -> str:
 
 
 def grade(text: str, gold: str, prefilled: bool = False) -> bool | None:
-    """Grade a whole completion: True, False, or None for an unreadable gold answer."""
+    """Grade a whole completion: True, False, or None for an unreadable gold answer.
+
+    Args:
+        text: the completion.
+        gold: the gold answer.
+        prefilled: see `parse`.
+    """
     gold = "" if gold is None else str(gold)
     found = extract(parse(text, prefilled).answer)
     if found is None:
@@ -279,20 +286,20 @@ def gsm8k_gold(solution: str) -> str | None:
 
 
 def _fold(text: str) -> str:
-    """Text for a direct comparison; case counts in formulas, not in words."""
+    """Normalise text for a direct comparison; case matters in formulas, not in words."""
     text = re.sub(r"\s+", " ", text).rstrip(" .$").lstrip(" $")
     return text.casefold() if _WORDS.fullmatch(text) else text
 
 
 @lru_cache(maxsize=4096)
 def _equal_by_math_verify(answer: str, gold: str) -> bool | None:
-    """Compare with math-verify; hostile input ends as "not equal", never as an error."""
+    """Compare with math-verify; input that it fails on counts as not equal, without an error."""
     from math_verify import verify
 
     if len(answer) > 500 or not _one_formula(answer):
         return False
-    # math-verify's own time limit is a signal, which only the main thread may set; there
-    # it also cancels an alarm that the caller has set, so that one is set again.
+    # math-verify's time limit uses a signal, which only the main thread may set. It also
+    # cancels an alarm that the caller has set, so that alarm is restored afterwards.
     main = threading.current_thread() is threading.main_thread()
     alarm = signal.alarm(0) if main and hasattr(signal, "alarm") else 0
     limit = 2 if main else None
@@ -310,21 +317,21 @@ def _equal_by_math_verify(answer: str, gold: str) -> bool | None:
 
 
 def forget() -> None:
-    """Empty the caches of formulas read and compared."""
+    """Empty the caches of parsed and compared formulas."""
     _parsed.cache_clear()
     _equal_by_math_verify.cache_clear()
 
 
 @lru_cache(maxsize=4096)
 def _parsed(formula: str, limit: int | None) -> list:
-    """What math-verify reads; a gold answer meets many replies and is read once."""
+    """A formula as math-verify parses it; cached, because one gold answer grades many replies."""
     from math_verify import parse
 
     return parse(rf"$\boxed{{{formula}}}$", parsing_timeout=limit)
 
 
 def _one_formula(text: str) -> bool:
-    """Whether text can stand inside one box: braces balanced, no box or dollar of its own."""
+    r"""Whether text fits inside one ``\boxed{}``: balanced braces, no further box, no dollar."""
     depth = 0
     for sign in re.sub(r"\\[{}]", "", text):
         depth += {"{": 1, "}": -1}.get(sign, 0)

@@ -1,4 +1,4 @@
-"""Published architectures: their parameters counted, and small stand-ins built from them."""
+"""Published architectures: count their parameters, and build small random models like them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def architecture(name: str) -> Any:
     """The configuration of a published model, from `architecture_files/`.
 
     Raises:
-        ValueError: when there is none of that name; lists those there are.
+        ValueError: for an unknown name; the message lists the known ones.
     """
     from transformers import AutoConfig
 
@@ -44,7 +44,8 @@ def parameters_of(config: Any, rank: int = 0) -> int:
     """Number of parameters of an architecture, counted on the meta device (no memory).
 
     Args:
-        rank: of adapters (`add_lora`); with one, only their parameters are counted.
+        config: a transformers configuration, see `architecture`.
+        rank: rank of LoRA adapters (`add_lora`); above 0, only their parameters are counted.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -56,7 +57,7 @@ def parameters_of(config: Any, rank: int = 0) -> int:
         return trainable(add_lora(model, rank) if rank else model)
 
 
-# What makes a model of any published architecture small; its class and kinds stay.
+# Settings that make a model of any published architecture small; its class stays the same.
 TWO_LAYERS = {
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -72,9 +73,13 @@ TWO_LAYERS = {
 def build_stand_in(
     name: str, texts: Iterable[str], vocab_size: int = 512, seed: int = 0
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Two layers with random weights, of the architecture and chat template of a real model.
+    """A small stand-in for a real model: its architecture with two layers of random weights.
 
-    Think tags are one token where the real tokenizer has them (DeepSeek-R1), else text.
+    The tokenizer is built from ``texts`` and has the real model's chat template. Think tags
+    are one token each where the real tokenizer has them (DeepSeek-R1), else plain text.
+
+    Returns:
+        Model (fp32, on the device) and tokenizer.
 
     Raises:
         ValueError: see `architecture`.

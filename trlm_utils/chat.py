@@ -1,10 +1,10 @@
-"""Messages, the chat template, and what a model sees of them.
+"""Messages, chat templates, and the text and loss mask that they produce.
 
-There is one Jinja file for each family of models (`templates/`): the course's own models
-and those that know its tokens use ``chatml``. It is stored with every model the course
-writes. Two properties are what the templates exist for, and both are tested: the prompt
-rendered for generation is byte for byte the beginning of the text trained on, and
-the ``{% generation %}`` marks put the loss on the assistant's turn and its end token.
+There is one Jinja template for each family of models (`templates/`). The course's own models,
+and models whose tokenizers have the same special tokens, use ``chatml``. The template is saved
+with every model that the course writes. The templates guarantee two properties, and both are
+tested: the prompt rendered for generation is byte for byte a prefix of the text trained on,
+and the ``{% generation %}`` marks put the loss on the assistant's turn and its end token.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Message = dict[str, str]
-# How a reply with a thought may be written; which one a recipe asks for is its contract.
-# A space precedes what may be a number: only so is it one token.
+# Reply formats with a thought. The format that a recipe asks for is called its contract.
+# A space precedes each part, because a number is one token only after a space.
 CONTRACTS = {
     "think": "<think> {thought}</think> {reply}",
     "think_answer": "<think> {thought}</think>\n<answer> {reply}</answer>",
@@ -27,7 +27,7 @@ CONTRACTS = {
 
 
 def to_prompt(question: str, system: str = "") -> list[Message]:
-    """A conversation that waits for the assistant."""
+    """The messages of a prompt: an optional system message and the user's question."""
     head = [{"role": "system", "content": system}] if system else []
     return [*head, {"role": "user", "content": question}]
 
@@ -38,22 +38,22 @@ def to_messages(question: str, reply: str, system: str = "") -> list[Message]:
 
 
 def with_system(messages: Sequence[Message], system: str) -> list[Message]:
-    """The same conversation, opened by a system message unless it has one."""
+    """The conversation with a system message in front, unless it already has one."""
     if not system or (messages and messages[0]["role"] == "system"):
         return list(messages)
     return [{"role": "system", "content": system}, *messages]
 
 
 def think(thought: str, answer: str) -> str:
-    """A reply with its thought in the tags of the contract "think"."""
+    """A reply in the format of the contract "think": thought in tags, then the answer."""
     return in_contract("think", thought, answer)
 
 
 def in_contract(contract: str, thought: str, reply: str) -> str:
-    """A thought and what is said after it, in the form of a contract.
+    """A thought and the reply after it, in the format of a contract (`CONTRACTS`).
 
     Raises:
-        ValueError: for a contract that is not known.
+        ValueError: for an unknown contract.
     """
     if contract not in CONTRACTS:
         raise ValueError(f"no contract {contract!r}; there are: {', '.join(CONTRACTS)}")
@@ -61,7 +61,7 @@ def in_contract(contract: str, thought: str, reply: str) -> str:
 
 
 def answer_in(contract: str, thought: str, answer: str) -> str:
-    """A thought and an answer, which the contract "boxed" puts into a box."""
+    r"""A thought and an answer in the format of a contract; "boxed" adds ``\boxed{}``."""
     shown = f"\\boxed{{ {answer} }}" if contract == "boxed" else answer
     return in_contract(contract, thought, f"The answer is {shown}.")
 
@@ -71,14 +71,18 @@ def render(
     messages: Sequence[Message],
     prompt: bool = False,
 ) -> str:
-    """The exact text the model sees; with ``prompt`` it ends where the reply begins."""
+    """Apply the chat template: the exact text that the model reads.
+
+    Args:
+        prompt: add the generation prompt, so that the text ends where the reply begins.
+    """
     return tokenizer.apply_chat_template(
         list(messages), tokenize=False, add_generation_prompt=prompt
     )
 
 
 def prompt_is_prefix(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> bool:
-    """Whether generation would start from the very bytes that training puts there."""
+    """Whether the prompt rendered for generation is a prefix of the text trained on."""
     asked = render(tokenizer, messages[:-1], prompt=True)
     return render(tokenizer, messages).startswith(asked)
 
@@ -86,10 +90,10 @@ def prompt_is_prefix(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mess
 def loss_mask(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]
 ) -> tuple[list[int], list[int]]:
-    """Token ids of a conversation and, per token, 1 where it carries loss.
+    """Token ids of a conversation and its loss mask: 1 where a token carries loss, else 0.
 
     Returns:
-        Two lists of equal length (tokens).
+        Token ids and mask, two lists of equal length.
     """
     encoded = tokenizer.apply_chat_template(
         list(messages), return_dict=True, return_assistant_tokens_mask=True
@@ -98,5 +102,5 @@ def loss_mask(
 
 
 def visible(text: str) -> str:
-    """Text with its whitespace made visible: a middle dot per space, a sign per line."""
+    """Text with visible whitespace: a dot per space, an arrow per line break and per tab."""
     return text.replace(" ", "·").replace("\n", "⏎\n").replace("\t", "⇥")

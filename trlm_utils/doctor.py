@@ -1,6 +1,6 @@
-"""Look at this machine: what is installed, what it will train on, what may go wrong.
+"""Check this machine: installed packages, the device for training, possible problems.
 
-python -m trlm_utils doctor
+Run it with ``python -m trlm_utils doctor``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MIN_FREE_MB = 500
 
 
 def free_disk_mb() -> float:
-    """Free space where runs are written, in MiB."""
+    """Free disk space where runs are written, in MiB."""
     folder = runs_root()
     while not folder.exists():
         folder = folder.parent
@@ -26,10 +26,10 @@ def free_disk_mb() -> float:
 
 
 def gpu_lines() -> list[tuple[str, str, str]]:
-    """What torch sees of a GPU, with the question that matters on AMD cards.
+    """Rows about the GPU that torch sees: what, found, verdict.
 
-    On ROCm, "invalid device function" means that torch was not built for the card's
-    architecture, so that is compared before any kernel is launched.
+    On ROCm the error "invalid device function" means that torch was not built for the
+    architecture of the GPU. So the two are compared here, before any kernel is launched.
     """
     import torch
 
@@ -48,7 +48,7 @@ def gpu_lines() -> list[tuple[str, str, str]]:
 
 
 def examine() -> Any:
-    """Everything as a data frame: what, found, verdict ("ok" or what to do)."""
+    """All checks as a data frame: what, found, verdict ("ok" or advice)."""
     import pandas as pd
     import torch
 

@@ -1,4 +1,4 @@
-"""The families of NanoWorld's problems: how each is told, and how each step is worked."""
+"""The families of NanoWorld problems: how each question is worded and each step computed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ MONTHS = (
 ).split()
 VARIABLES = "abcdefghij"
 MAX_NUMBER = 99  # every number is one token, so nothing may exceed this
-MAX_CHANGE = 5  # the largest number added or taken away in one step: 1,000 facts to know
+MAX_CHANGE = 5  # largest number added or subtracted in one step, so 1,000 facts to learn
 
 
 @dataclass(frozen=True)
 class Step:
-    """One change of state: ``sentence`` as told, ``before`` and ``after`` as states.
+    """One change of state: its ``sentence`` in the question, the states ``before`` and ``after``.
 
-    ``work`` is what a careful solver writes for it, e.g. ``12 + 5 = 17``.
+    ``work`` is the computation that a careful solver writes for it, e.g. ``12 + 5 = 17``.
     """
 
     sentence: str
@@ -43,7 +43,7 @@ def work_text(operator: str, operand: str, before: str, after: str) -> str:
 
 
 def _changes(rng: random.Random, n: int) -> tuple[int, list[tuple[str, int, int, int]]]:
-    """A start and n signed changes that keep every state within 0..MAX_NUMBER."""
+    """A starting number and n signed changes that keep every state within 0..MAX_NUMBER."""
     start = value = rng.randint(5, 60)
     changes = []
     for _ in range(n):
@@ -60,7 +60,7 @@ def _changes(rng: random.Random, n: int) -> tuple[int, list[tuple[str, int, int,
 
 
 def _months(rng: random.Random, n: int) -> list[str]:
-    """n months in order. They tell which sentence comes next without counting."""
+    """n consecutive months. They mark the order of the steps, so no counting is needed."""
     first = rng.randrange(len(MONTHS))
     return [MONTHS[(first + k) % len(MONTHS)] for k in range(n)]
 
@@ -92,8 +92,9 @@ def _expression(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[S
 
 
 def _compare(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[Step]]:
-    # Told from the known person to the next one: who beats another by 5 has 5 more.
-    # With more steps than names a name comes back, and the latest sentence counts.
+    # Each sentence leads from a person with a known score to the next person: whoever beats
+    # another by 5 has 5 more. With more steps than names, a name is used again; then the
+    # latest sentence about it counts.
     people = [rng.choice(NAMES)]
     while len(people) <= n:
         people.append(rng.choice([m for m in NAMES if m not in people[-4:]]))
@@ -113,13 +114,13 @@ def _swap(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[Step]]:
     holder = start = rng.choice(NAMES)
     steps = []
     for month in _months(rng, n):
-        # Some swaps move the ball; the others are there to be seen through.
+        # Some swaps move the ball; the others are distractors.
         moves = rng.random() < 0.6
         others = [m for m in NAMES if m != holder]
         pair = [holder, rng.choice(others)] if moves else rng.sample(others, 2)
         after = pair[1] if moves else holder
         rng.shuffle(pair)
-        # The name directly behind the month: copying it then takes one look-up.
+        # The name directly follows the month, so that copying it takes one attention look-up.
         sentence = f"In {month} {pair[0]} and {pair[1]} swap"
         steps.append(Step(sentence, "swap", " and ".join(pair), holder, after))
         holder = after
@@ -140,7 +141,7 @@ def _truth(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[Step]]
     for a, b in zip(people, people[1:], strict=False):
         says_honest = rng.random() < 0.5
         before = f"{a} is {'honest' if honest else 'lying'}"
-        honest = says_honest == honest  # a liar's statement is turned round
+        honest = says_honest == honest  # a liar's statement means its opposite
         claim = f"{b} is {'honest' if says_honest else 'lying'}"
         after = f"{b} is {'honest' if honest else 'lying'}"
         steps.append(Step(f"{a} says {claim}", "says", claim, before, after))

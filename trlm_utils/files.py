@@ -1,7 +1,7 @@
-"""Where runs lie, and files written whole or not at all.
+"""The folder of runs, and atomic writing and checked reading of files.
 
-Every file is written beside its place and moved there when complete, so an interruption
-never leaves half a file under a final name.
+A file is written under a temporary name in the same folder and renamed when it is complete.
+So an interruption never leaves half a file under the final name.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class CourseError(RuntimeError):
 
 
 def runs_root() -> Path:
-    """Where runs go: $TRLM_RUNS_DIR, else ``runs/`` in the project."""
+    """Folder of all runs: $TRLM_RUNS_DIR, else ``runs/`` in the project."""
     return Path(os.environ.get("TRLM_RUNS_DIR") or PROJECT_ROOT / "runs")
 
 
 def shown(path: Path) -> str:
-    """A path for people: relative to the project, so no home folder gets printed."""
+    """A path to show to users: relative to the project, so that no home folder is printed."""
     path = Path(path).resolve()
     if path.is_relative_to(PROJECT_ROOT):
         return str(path.relative_to(PROJECT_ROOT))
@@ -34,12 +34,12 @@ def shown(path: Path) -> str:
 
 
 def from_root(path: str) -> Path:
-    """A path that a recipe gives: absolute, from the home folder, or from the project's."""
+    """A path from a recipe: absolute, with ``~``, or relative to the project's folder."""
     return Path(PROJECT_ROOT, Path(path).expanduser())
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """SHA-256 hash of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -104,7 +104,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def free_name(path: Path) -> Path:
-    """``path`` with the first number behind its name that is not taken: ``data-1``."""
+    """``path`` with the first free number appended to its name: ``data-1``."""
     number = 1
     while (found := path.with_name(f"{path.name}-{number}")).exists():
         number += 1

@@ -1,10 +1,10 @@
-"""Sampling from a model: one function for rollouts, pairs, probes and evaluation.
+"""Sampling from a model: one function for rollouts, preference pairs, probes and evaluation.
 
-transformers' ``generate`` spends most of its time, at this size, on work that changes
-nothing: it reads the same prompt once per sample, copies all keys and values at every
-token, and keeps computing for completions that have ended. `complete` reads each
-different prompt once, writes keys and values into memory set aside for them, and drops
-completions as they end. The distribution is the same; `make benchmark` has the speeds.
+With models this small transformers' ``generate`` spends most of its time on needless work:
+it prefills the same prompt once per sample, copies the whole KV cache at every token, and
+keeps computing for completions that have ended. `complete` prefills each distinct prompt
+once, writes keys and values into preallocated memory, and removes ended completions from
+the batch. The distribution is the same; `make benchmark` measures both speeds.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
     Tokens = list[int]
 
-CPU_BATCH, GPU_BATCH = 256, 2048  # completions at once: on a CPU, and at most elsewhere
-GROWTH = 8  # tokens that memory for keys and values is set aside for at once
+CPU_BATCH, GPU_BATCH = 256, 2048  # completions in a batch: on a CPU; elsewhere, at most
+GROWTH = 8  # tokens by which the KV cache grows at a time
 
 
 @dataclass(frozen=True)
 class Sample:
     """One completion: its text, its length in tokens, and whether the model ended it.
 
-    ``finished`` is False when the token budget ran out first. The length counts the
-    end token.
+    ``finished`` is False for a truncated completion: the token budget ran out before the
+    end token. ``tokens`` counts the end token.
     """
 
     text: str
@@ -55,11 +55,11 @@ def sample(
     Args:
         prompts: rendered text (see `chat.render`), not messages.
         max_new_tokens: token budget of a completion.
-        temperature: 0 means greedy; otherwise plain sampling (no top-k).
-        top_p: sample from the likeliest tokens that together have this probability; 1
-            samples from the whole distribution. (Holtzman et al. 2020.)
+        temperature: 0 means greedy decoding; otherwise sampling without top-k.
+        top_p: nucleus sampling (Holtzman et al. 2020): sample from the likeliest tokens
+            that together have this probability; 1 uses the whole distribution.
         batch_size: completions computed at once; by default `usual_batch`.
-        seed: if given, seeds torch before sampling (greedy does not draw).
+        seed: if given, seeds torch before sampling (greedy decoding draws nothing).
 
     Raises:
         ValueError: when a prompt and the budget do not fit into the model's context.
@@ -99,9 +99,9 @@ def complete(
     top_p: float = 1.0,
     batch_size: int | None = None,
 ) -> list[Tokens]:
-    """Token ids of one completion per prompt, each up to and including ``end``.
+    """Token ids of one completion per prompt, each up to and including the token ``end``.
 
-    Prompts that are the same are read once; a repeated prompt costs only its tokens.
+    Equal prompts of a batch are prefilled once. For the other arguments see `sample`.
 
     Raises:
         ValueError: when a prompt and the budget do not fit into the model's context.
@@ -129,14 +129,14 @@ def complete(
 
 
 def usual_batch(model: PreTrainedModel, tokens: int) -> int:
-    """Completions at once: on a CPU `CPU_BATCH`; elsewhere what half the free memory holds.
+    """Default batch size: `CPU_BATCH` on a CPU; elsewhere as many as half the free memory holds.
 
-    Larger batches amortise the work that each token costs anyway; on a CPU until keys and
-    values no longer come from the processor's cache. On a CPU the number does not depend on
-    the machine, because with other batches other random numbers are drawn.
+    Larger batches amortise the fixed cost of a decoding step; on a CPU only until keys and
+    values no longer fit into the processor's cache. On a CPU the number does not depend on
+    the machine, because another batch size would draw other random numbers.
 
     Args:
-        tokens: of the longest prompt and completion together.
+        tokens: length of the longest prompt plus the token budget.
     """
     free = machine.free_device_memory()
     if model.device.type == "cpu" or free is None:
@@ -145,10 +145,10 @@ def usual_batch(model: PreTrainedModel, tokens: int) -> int:
 
 
 def completion_bytes(model: PreTrainedModel, tokens: int) -> int:
-    """Memory of one completion while it is drawn: its KV cache, and its logits.
+    """Memory in bytes of one completion while it is sampled: its KV cache and its logits.
 
-    The logits are held four times: as the model gives them, in fp32, as probabilities and
-    as their sum so far. Growing the cache copies it, so it is counted twice.
+    The logits are held four times: as the model returns them, in fp32, as probabilities and
+    as cumulative probabilities. Growing the cache copies it, so it is counted twice.
     """
     config, size = model.config, model.dtype.itemsize
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -163,10 +163,10 @@ def read(
     texts: Sequence[str],
     batch_size: int = 256,
 ) -> Iterator[tuple[Any, torch.Tensor]]:
-    """What a model says of whole texts: encodings and logits (float32), batch by batch.
+    """Teacher-forced forward passes over texts: yields encoding and logits of each batch.
 
-    Texts are padded on the right. An encoding holds input_ids, attention_mask and
-    offset_mapping, tensors of ``[texts, tokens]`` (the last with two columns more).
+    Texts are padded on the right. Logits are float32, ``[texts, tokens, vocabulary]``. An
+    encoding holds input_ids and attention_mask ``[texts, tokens]``, offset_mapping ``[..., 2]``.
     """
     for first in range(0, len(texts), batch_size):
         encoded = tokenizer(
@@ -185,11 +185,11 @@ def read(
 
 @contextmanager
 def evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Eval mode and no gradients; the mode from before comes back at the end."""
+    """Context in eval mode and without gradients; the former mode is restored at the end."""
     import torch
 
     was_training = model.training
-    model.eval()  # in train mode a checkpointed layer drops its cache
+    model.eval()  # in train mode activation checkpointing switches the KV cache off
     try:
         with torch.no_grad():
             yield
@@ -220,12 +220,12 @@ def _complete_batch(
     position = (mask[:, :width].cumsum(1) - 1).clamp(min=0)
     logits = _next_logits(model, ids, mask[:, :width], position, cache)
     if _reads_everything(model.config):
-        # from here on each token reads all that is not padding; with the mask in the form
-        # that attention adds, transformers does not make a new one for every token
+        # each new token attends to all tokens but padding; an additive float mask (0 or -inf)
+        # is used as it is, while transformers would rebuild a 0/1 mask at every token
         added = torch.zeros(mask.shape, dtype=model.dtype, device=mask.device)
         mask = added.masked_fill(mask == 0, float("-inf"))[:, None, None]
 
-    rows = torch.tensor(source, device=model.device)  # from unique prompts to completions
+    rows = torch.tensor(source, device=model.device)  # index of each completion's prompt
     cache.batch_select_indices(rows)
     logits, mask, position = logits[rows], mask[rows], position[rows, -1:]
     live = torch.arange(len(prompts), device=model.device)
@@ -239,7 +239,7 @@ def _complete_batch(
         running = int((~done).sum())
         if not running or step == budget - 1:
             break
-        if running <= 0.8 * len(live):  # dropping costs a copy, so not at every end
+        if running <= 0.8 * len(live):  # dropping rows copies the cache, so not at every end
             keep = (~done).nonzero()[:, 0]
             cache.batch_select_indices(keep)
             mask, position, live = mask[keep], position[keep], live[keep]
@@ -274,15 +274,15 @@ def _draw(logits: torch.Tensor, temperature: float, top_p: float) -> torch.Tenso
         from transformers import TopPLogitsWarper
 
         scores = TopPLogitsWarper(top_p)(None, scores)
-    # inverse transform sampling: torch.multinomial draws one random number per token of
-    # the vocabulary. The share lies in (0, 1], so an impossible token is never chosen.
+    # inverse transform sampling, as torch.multinomial would draw a random number for each token
+    # of the vocabulary. The share is in (0, 1], so a token of probability 0 is never chosen.
     reached = scores.softmax(-1).cumsum(-1)
     share = 1 - torch.rand(len(reached), 1, device=reached.device)
     return torch.searchsorted(reached, share * reached[:, -1:])[:, 0]
 
 
 def _cache(config: Any) -> Any:
-    """A cache that writes in place; transformers' own where layers are of other kinds."""
+    """A KV cache that is written in place; transformers' own for other kinds of layers."""
     from transformers.cache_utils import Cache, DynamicCache
 
     if not _reads_everything(config):
@@ -292,7 +292,7 @@ def _cache(config: Any) -> Any:
 
 
 def _reads_everything(config: Any) -> bool:
-    """Whether every layer attends to all earlier tokens (no sliding window, no other kind)."""
+    """Whether every layer has full attention (no sliding window, no other kind of layer)."""
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     return kinds == {"full_attention"} and not getattr(config, "sliding_window", None)
 
@@ -301,12 +301,12 @@ def _in_place_layer() -> type:
     from transformers.cache_utils import DynamicLayer
 
     class InPlaceLayer(DynamicLayer):
-        """Keys and values of one layer, ``[batch, heads, room, head size]``.
+        """Keys and values of one layer, ``[batch, heads, allocated tokens, head size]``.
 
-        `DynamicLayer` makes a longer copy of all of them for every token. Here memory is
-        set aside for some tokens more; ``keys`` and ``values`` are views of its filled
-        part. Not for all tokens at once: attention reads twice as fast what lies close
-        together.
+        `DynamicLayer` copies all keys and values at every token. Here memory is allocated
+        for `GROWTH` further tokens at a time; ``keys`` and ``values`` are views of the
+        filled part. Memory for the whole budget is not allocated at once, because
+        attention is twice as fast when rows lie close together in memory.
         """
 
         def __init__(self) -> None:

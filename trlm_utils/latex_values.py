@@ -1,8 +1,9 @@
-r"""Values of simple LaTeX, read in microseconds, to see at once that two differ.
+r"""Numeric values of simple LaTeX formulas, to detect quickly that two formulas differ.
 
 math-verify decides whether two formulas are equal, and takes milliseconds. Most wrong
-answers differ from the right one by far more than any rounding; for those a float is
-enough. This module never says that two formulas are equal.
+answers differ from the gold answer by far more than a rounding error. For those it is
+enough to compare floats, in microseconds. This module never decides that two formulas
+are equal.
 
     >>> value(r"\frac{3}{4} + \sqrt{2}")
     2.164213562373095
@@ -19,7 +20,7 @@ import math
 import operator
 import re
 
-FAR = 1e-3  # relative; nothing that rounding could make equal lies so far apart
+FAR = 1e-3  # relative difference; far more than any rounding error
 LONGEST = 120  # characters; longer formulas are left to math-verify
 MAX_POWER = 64
 
@@ -48,7 +49,7 @@ _INNERMOST = (
 def value(formula: str) -> float | None:
     """The value of a closed formula of numbers, fractions, roots, powers and pi, or None.
 
-    Mixed numbers such as ``1\\frac{1}{2}`` are left alone (the sum, or a product?).
+    None for mixed numbers such as ``1\\frac{1}{2}``: they may mean a sum or a product.
     """
     if len(formula) > LONGEST or re.search(r"\d\s*\\[dt]?frac", formula):
         return None
@@ -97,7 +98,7 @@ def parts(formula: str) -> list[float] | None:
 
 
 def has_variable(formula: str) -> bool:
-    """Whether a letter stands for a number: not a command, a word or a relation."""
+    """Whether a formula has a one-letter variable, and no words or relations."""
     if re.search(r"[=<>]|\\(?:text|math|oper|begin|le|ge|ne|in|sim|approx)", formula):
         return False
     rest = re.sub(r"\\[a-zA-Z]+", " ", formula)
@@ -106,7 +107,7 @@ def has_variable(formula: str) -> bool:
     )
 
 
-# What one number never is: a union, something infinite, two values at once, a matrix, words.
+# Never equal to one number: a union, infinity, plus-minus, a matrix, words.
 _NO_NUMBER = re.compile(
     r"\\(?:cup|infty|pm|begin)(?![a-zA-Z])|^\\(?:text|mbox|mathrm)\{[^{}\d]*\}$"
 )
@@ -114,7 +115,7 @@ _UNIT = re.compile(r"(?<=[\d}])\s*\\(?:text|mbox|mathrm)\s*\{[a-zA-Z ./]*\}(?:\^
 
 
 def plainly_different(one: str, other: str) -> bool:
-    """True when two formulas cannot be equal; False says nothing."""
+    """True when two formulas cannot be equal; False means undecided."""
     one, other = _UNIT.sub("", one), _UNIT.sub("", other)
     values = value(one), value(other)
     if None not in values:

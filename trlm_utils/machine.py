@@ -35,12 +35,12 @@ class Precision:
 
 
 def choose_precision(device: str, capability: tuple[int, int] | None = None) -> Precision:
-    """fp32 on CPU, fp16 before Ampere, bf16 from Ampere on and on AMD GPUs.
+    """Choose the number format: fp32 on CPU, fp16 before Ampere, bf16 from Ampere on and on AMD.
 
-    Any other accelerator gets fp32: nothing is known of its half precision.
+    Any other accelerator gets fp32, because its half precision was not tried.
 
-    The question "is bf16 supported" is no help: it is answered yes on a T4, which
-    only emulates it. So the compute capability decides.
+    torch's ``is_bf16_supported`` does not help: it returns True on a T4, which only emulates
+    bf16. So the compute capability decides.
 
     Args:
         device: "cpu", "cuda", "rocm", "mps" or the name of another accelerator.
@@ -63,10 +63,10 @@ def choose_precision(device: str, capability: tuple[int, int] | None = None) -> 
 
 
 def torch_device() -> Any:
-    """The device that trainers take, and so the one that models are placed on.
+    """The device that the trainers use, and on which models are therefore placed.
 
-    accelerate's choice: the variable ACCELERATE_TORCH_DEVICE, else this process's GPU, else
-    Apple's, else the CPU.
+    It is accelerate's choice: the environment variable ACCELERATE_TORCH_DEVICE, else this
+    process's GPU, else Apple's (MPS), else the CPU.
     """
     import torch
 
@@ -89,19 +89,19 @@ def detect_device() -> tuple[str, tuple[int, int] | None]:
 
 
 def peak_device_memory_mb() -> float:
-    """Most memory of the accelerator that tensors held so far, in MiB (0 on a CPU)."""
+    """Peak accelerator memory held by tensors so far, in MiB (0 on a CPU)."""
     module = _device_module("max_memory_allocated")
     return module.max_memory_allocated() / 2**20 if module else 0.0
 
 
 def free_device_memory() -> int | None:
-    """Bytes that are free on the accelerator; None on a CPU and where it does not tell."""
+    """Free accelerator memory in bytes; None on a CPU and where it is unknown."""
     module = _device_module("mem_get_info")
     return module.mem_get_info()[0] if module else None
 
 
 def _device_module(function: str) -> Any:
-    """torch's module of the accelerator, where it has this function."""
+    """torch's module for the accelerator (e.g. ``torch.cuda``) if it has this function."""
     import torch
 
     device = torch_device()
@@ -112,9 +112,9 @@ def _device_module(function: str) -> Any:
 
 
 def cores() -> int:
-    """Cores this process may use.
+    """Number of cores that this process may use.
 
-    A container often shows more cores than it grants.
+    In a container this is often fewer than the cores that are visible.
     """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -122,7 +122,7 @@ def cores() -> int:
 
 
 def limit_threads(model: Any = None) -> int:
-    """Let torch use as many threads as a model of this size gains from; returns their number.
+    """Set the number of torch threads by the size of the model, and return it.
 
     Models under `MANY` parameters get one thread, others all cores that this process may use
     (torch would start as many as the machine shows). Measured (``figures/threads.csv``, two
@@ -134,7 +134,7 @@ def limit_threads(model: Any = None) -> int:
     0.86 times as long); at 7 million they lose.
 
     Args:
-        model: that is trained or asked; none counts as small.
+        model: the model to train or to sample from; None counts as small.
     """
     import torch
 
@@ -144,12 +144,12 @@ def limit_threads(model: Any = None) -> int:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of what the numbers depend on, for manifests and reports."""
+    """Versions of the packages that results depend on, for manifests and reports."""
     return {"python": platform.python_version()} | {name: version_of(name) for name in PACKAGES}
 
 
 def version_of(package: str) -> str:
-    """A package's version, or that it is not installed."""
+    """A package's version, or "not installed"."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -157,7 +157,7 @@ def version_of(package: str) -> str:
 
 
 def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MiB (0 where unknown)."""
+    """Peak resident memory of this process so far, in MiB (0 if unknown)."""
     try:
         import resource
     except ImportError:  # Windows

@@ -1,4 +1,4 @@
-"""Models: build a tiny one from nothing, load, adapt and save any."""
+"""Models: build a tiny one from random weights; load, adapt and save any model."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HEADS = 4  # attention heads of a model made from random weights
-DTYPES = ("float32", "bfloat16", "float16")  # of a model's weights
-ADAPTER = "adapter_config.json"  # what a folder of adapters holds instead of config.json
+DTYPES = ("float32", "bfloat16", "float16")  # number formats of a model's weights
+ADAPTER = "adapter_config.json"  # in a folder of LoRA adapters, in place of config.json
 
 
 class ModelFolderError(ValueError):
-    """A model folder is missing or only half written."""
+    """A model folder is missing, incomplete or damaged."""
 
 
 def build_model(
@@ -49,7 +49,7 @@ def build_model(
         num_attention_heads=heads,
         num_key_value_heads=heads,
         max_position_embeddings=max_positions,
-        initializer_range=0.1,  # at this width the usual 0.02 learns far more slowly
+        initializer_range=0.1,  # with the usual 0.02 so narrow a model learns far more slowly
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
@@ -61,15 +61,18 @@ def build_model(
 def load_base(
     name: str, think_tokens: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a pretrained model in fp32, fitted to the course.
+    """Load a pretrained model in fp32 and adapt its tokenizer to the course.
 
     Args:
-        name: of the Hub, a folder, or the path of a ``.gguf`` file.
-        think_tokens: make each think tag a token (`add_think_tokens`); otherwise a
-            tokenizer without them writes the tags as plain text.
+        name: a model on the Hub, a folder, or the path of a ``.gguf`` file.
+        think_tokens: make each think tag one token (`add_think_tokens`); otherwise a
+            tokenizer without such tokens encodes the tags as plain text.
+
+    Returns:
+        Model (on the device) and tokenizer.
 
     Raises:
-        OSError: when it can be found neither locally nor on the Hub.
+        OSError: when the model is found neither locally nor on the Hub.
         ValueError: see `tokenization.prepare_tokenizer`.
         ModuleNotFoundError: for a ``.gguf`` file without the package gguf.
     """
@@ -91,15 +94,16 @@ def load_base(
 
 
 def placed(model: PreTrainedModel) -> PreTrainedModel:
-    """The model on the device that trainers take (`machine.torch_device`).
+    """Move a model to the device that the trainers use (`machine.torch_device`).
 
-    Every model that is loaded or made goes through here, so none is forgotten on the CPU.
+    Every model that is loaded or built passes through here, so none stays on the CPU by
+    mistake.
     """
     return model.to(machine.torch_device())
 
 
 def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer of one file, its quantized weights unpacked to fp32."""
+    """Model and tokenizer of a GGUF file, its quantized weights converted to fp32."""
     from importlib.util import find_spec
 
     import torch
@@ -111,7 +115,7 @@ def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         raise ModuleNotFoundError(f"{path.name} needs the package gguf: pip install gguf")
     folder, file = str(path.parent), {"gguf_file": path.name}
     tokenizer = AutoTokenizer.from_pretrained(folder, **file)
-    # weights left in their blocks could be neither trained nor saved
+    # weights that stay quantized could be neither trained nor saved
     plain = GgufConfig(dequantize=True)
     model = AutoModelForCausalLM.from_pretrained(
         folder, **file, dtype=torch.float32, quantization_config=plain
@@ -122,19 +126,20 @@ def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 def add_think_tokens(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int = 0
 ) -> None:
-    """Give each think tag a token, with a row of weights that no other token has.
+    """Make each think tag one token, with its own embedding row.
 
-    transformers starts new rows at the mean of all: good where new tokens should disturb
-    nothing (Hewitt 2021, *Initializing New Word Embeddings*), but what raises the mean
-    raises every rare token with it. Here a row is the mean of the rows of the tag's own
-    text pieces (as Sachidananda et al. 2021, *Adaptive Tokenization*, start theirs) plus
-    normal noise of the table's standard deviation in each dimension.
+    transformers initialises new embedding rows at the mean of all rows. This disturbs the
+    model least (Hewitt 2021, *Initializing New Word Embeddings*), but whatever then raises
+    the tag's logit raises those of all rare tokens too. Here a new row is the mean of the
+    rows of the tokens that the tag was split into before (as in Sachidananda et al. 2021,
+    *Adaptive Tokenization*), plus normal noise with the standard deviation that the
+    embedding matrix has in each dimension.
 
-    The ids are kept in the model's config, where `optimizers.faster_rows` finds them. A
-    tokenizer that has the tags already is left as it is.
+    The ids of the new rows are stored in the model's config, where
+    `optimizers.faster_rows` reads them. A tokenizer that already has the tags is not changed.
 
     Args:
-        seed: of the noise.
+        seed: seed of the noise.
     """
     import torch
 
@@ -158,10 +163,16 @@ def add_think_tokens(
 def add_lora(
     model: PreTrainedModel, rank: int, seed: int = 0, alpha: float = 32, dropout: float = 0.0
 ) -> PreTrainedModel:
-    """The model with low-rank adapters on every linear layer; only they are trained.
+    """Add LoRA adapters to every linear layer; only the adapters are trained.
 
-    A weight W becomes W + (alpha / rank) B A, with B zero at the start (Hu et al. 2021).
-    A fixed alpha makes the best learning rate nearly the same for all ranks.
+    A weight W becomes W + (alpha / rank) B A, with B zero at the start (Hu et al. 2021,
+    *LoRA: Low-Rank Adaptation of Large Language Models*). With a fixed alpha the best
+    learning rate is nearly the same for all ranks.
+
+    Args:
+        rank: rank of B A, at least 1.
+        seed: seed of A's random start values.
+        dropout: dropout probability on the adapters' input.
     """
     import torch
     from peft import LoraConfig, get_peft_model
@@ -178,17 +189,17 @@ def add_lora(
 
 
 def trainable(model: PreTrainedModel) -> int:
-    """Number of parameters that training changes."""
+    """Number of trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def merge_lora(model: PreTrainedModel) -> PreTrainedModel:
-    """A model with adapters as a plain one: the adapters added into the weights."""
+    """The model without adapters: they are merged into the weights."""
     return model.merge_and_unload()
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write model and tokenizer beside ``folder`` and move them there when complete."""
+    """Save model and tokenizer; ``folder`` is replaced only once all files are written."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     sync_tokens(model, tokenizer)
@@ -199,10 +210,10 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 
 
 def check_model_folder(folder: Path) -> None:
-    """Refuse a model folder that is incomplete, before a loader fails half-way in.
+    """Check that a model folder is complete, before it is loaded.
 
     Raises:
-        ModelFolderError: names what is missing or damaged.
+        ModelFolderError: names the file that is missing or damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -230,13 +241,13 @@ def load_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load model and tokenizer from a folder that the course wrote.
 
-    A checkpoint kept of a run with adapters holds those alone; they are added into the
-    model that they were trained on, which lies in the same run.
+    A checkpoint of a training with LoRA holds the adapters only. They are merged into the
+    model that they were trained on, which is in the same run folder.
 
     Args:
-        attention: how attention is computed ("eager", "sdpa", "flash_attention_2", ...);
-            empty is transformers' choice.
-        dtype: of the weights, one of `DTYPES`; a model that is trained needs float32.
+        attention: implementation of attention ("eager", "sdpa", "flash_attention_2", ...);
+            if empty, transformers chooses.
+        dtype: of the weights, one of `DTYPES`; training needs float32.
 
     Raises:
         ModelFolderError: when the folder is incomplete.
@@ -257,9 +268,9 @@ def load_model(
 
 
 def _trained_on(folder: Path) -> Path:
-    """The model that adapters in ``<run>/<stage>/step_<n>/model`` belong to."""
+    """Folder of the base model of the adapters in ``<run>/<stage>/step_<n>/model``."""
     named = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    # by its stage, not by its path: a run folder may have been moved
+    # only stage and folder name are taken from the path: the run may have been moved
     return folder.parents[2].joinpath(*Path(named).parts[-2:])
 
 
@@ -280,7 +291,7 @@ def _half_written(folder: Path, what: str) -> str:
 
 
 def sync_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make model and generation config agree with the tokenizer on end and padding."""
+    """Copy the tokenizer's end and padding token ids into the model's configurations."""
     generates = getattr(model, "generation_config", None)  # classifiers have none
     for config in (model.config, *([generates] if generates else [])):
         config.eos_token_id = tokenizer.eos_token_id

@@ -1,12 +1,14 @@
 """NanoWorld: small procedural problems with exact answers and exact worked steps.
 
 Every problem is a chain: a starting state and a list of steps, each of which
-changes the state. The answer is the last state. Because the chain is known, one
-source gives questions, right traces, wrong traces, preferences and verifiers.
+changes the state. The answer is the last state. Because the chain is known, this
+module can generate questions, correct and incorrect reasoning traces, preference
+pairs and verifiers.
 
-Item ``i`` depends only on ``(seed, split, i)``, so any slice can be made alone and
-in any order. Training and held-out problems are disjoint by construction: a hash
-of the question decides on which side a problem lies (`is_held_out`).
+Problem ``i`` depends only on ``(seed, split, i)`` and the options, so any part of a
+split can be generated alone and in any order. Training and held-out problems are
+disjoint by construction: a hash of the question assigns it to one of the two sides
+(`is_held_out`).
 
     python -c "from trlm_utils import nanoworld; print(nanoworld.make_problem('train', 3))"
 """
@@ -23,9 +25,9 @@ from trlm_utils.families import MAKERS, MAX_NUMBER, NAMES, THINGS, Step, answer_
 FAMILIES = ("story", "expression", "compare", "swap")  # seen in training
 HELD_OUT_FAMILY = "truth"  # never trained on
 TEACHERS = ("careful", "hasty", "rambling", "slipping")
-EASY, CHECK = "This is easy.", "Let me check."  # what the hasty and the rambling say
+EASY, CHECK = "This is easy.", "Let me check."  # phrases of the hasty and rambling teachers
 
-# Band -> (families, smallest and largest number of steps, other wording?)
+# Evaluation band -> (families, smallest and largest number of steps, reworded?)
 BANDS: dict[str, tuple[tuple[str, ...], int, int, bool]] = {
     "in_distribution": (FAMILIES, 1, 4, False),
     "longer": (FAMILIES, 5, 6, False),
@@ -57,11 +59,11 @@ class Problem:
 
 
 def is_held_out(question: str) -> bool:
-    """True for the tenth of all questions that no training split may contain."""
+    """Whether a question is on the held-out side, which no training split may contain.
+
+    This is about a tenth of all questions: the first byte of their SHA-256 hash decides.
+    """
     return hashlib.sha256(question.encode()).digest()[0] % 10 == 0
-
-
-# --- the families -----------------------------------------------------------------
 
 
 # --- problems ---------------------------------------------------------------------
@@ -79,18 +81,18 @@ def make_problem(
     reworded: bool = False,
     held_out: bool = False,
 ) -> Problem:
-    """Make problem ``index`` of ``split``.
+    """Generate problem ``index`` of ``split``.
 
     Args:
         split: any name; different names give different problems.
         index: position in the split, from 0.
-        seed: world seed.
+        seed: seed of the problem generator.
         families: families to draw from, uniformly.
         steps: smallest and largest number of steps, both included.
         long_share: share of problems drawn from ``long_steps`` instead, in [0, 1].
         long_steps: step range of those longer problems.
-        reworded: use the wording that is kept out of training.
-        held_out: draw from the evaluation side of the hash split.
+        reworded: use the wording that training data never contain.
+        held_out: draw from the held-out side of the hash split (`is_held_out`).
 
     Raises:
         ValueError: for an unknown family, an empty step range or a bad share.
@@ -115,12 +117,12 @@ def make_problem(
 
 
 def make_problems(split: str, n: int, **options: object) -> list[Problem]:
-    """Problems 0..n-1 of a split; options as in `make_problem`."""
+    """Problems 0 to n-1 of a split; options as in `make_problem`."""
     return [make_problem(split, i, **options) for i in range(n)]
 
 
 def band_problems(band: str, n: int, seed: int = 0) -> list[Problem]:
-    """``n`` different held-out problems of an evaluation band.
+    """``n`` different held-out problems of an evaluation band (`BANDS`).
 
     Raises:
         ValueError: for an unknown band.
@@ -149,17 +151,17 @@ def band_problems(band: str, n: int, seed: int = 0) -> list[Problem]:
 
 
 def step_text(step: Step) -> str:
-    """A worked step: the sentence restated, then its computation."""
+    """One step of a reasoning trace: the sentence restated, then its computation."""
     return f"{step.sentence}: {step.work}."
 
 
 def careful_trace(problem: Problem) -> str:
-    """Every step, restated and computed."""
+    """The correct reasoning trace: every step restated and computed."""
     return " ".join(step_text(step) for step in problem.steps)
 
 
 def _slipped(problem: Problem, rng: random.Random) -> tuple[str, str]:
-    """A trace in which one step goes wrong and the rest follows from it."""
+    """A trace with one wrong step, whose error carries through the later steps; its answer."""
     wrong_at = rng.randrange(len(problem.steps))
     state, lines = problem.steps[0].before, []
     for k, step in enumerate(problem.steps):
@@ -173,7 +175,7 @@ def _slipped(problem: Problem, rng: random.Random) -> tuple[str, str]:
 
 
 def _apply(family: str, step: Step, state: str) -> str:
-    """The state after ``step`` when it starts from ``state`` (right or wrong)."""
+    """The state after ``step`` when it starts from ``state`` (which may be wrong)."""
     if family == "swap":
         first, second = step.operand.split(" and ")
         return {first: second, second: first}.get(state, state)
@@ -190,7 +192,7 @@ def _wrong_state(family: str, state: str, rng: random.Random) -> str:
 
 
 def _guess(problem: Problem, rng: random.Random) -> str:
-    """What someone answers who has read the question but not done the work."""
+    """A plausible answer drawn at random, without working through the steps."""
     if problem.family == "swap":
         return rng.choice(NAMES)
     low = max(0, int(problem.steps[0].before) - 20)
@@ -199,13 +201,14 @@ def _guess(problem: Problem, rng: random.Random) -> str:
 
 
 def teach(problem: Problem, teacher: str, seed: int = 0) -> tuple[str, str]:
-    """What a teacher of a given quality writes: ``(thought, answer)``.
+    """The reply that a simulated teacher of a given quality writes: ``(thought, answer)``.
 
-    careful works through every step; rambling then says all of it again; slipping gets
-    one step wrong; hasty calls the problem easy and guesses.
+    The careful teacher works through every step. The rambling teacher does this twice.
+    The slipping teacher gets one step wrong. The hasty teacher calls the problem easy and
+    guesses.
 
     Raises:
-        ValueError: for an unknown teacher, or a teacher that guesses or slips on the
+        ValueError: for an unknown teacher, or for the hasty or slipping teacher on the
             family that is never trained on.
     """
     if teacher not in TEACHERS:
@@ -242,10 +245,10 @@ def draw_teacher(shares: dict[str, float], key: str) -> str:
 
 
 def style_of(thought: str) -> str:
-    """Whose style a thought is in: the careful, rambling or hasty teacher's, or none of these.
+    """The style of a thought: "careful", "rambling" or "hasty" like that teacher, or "other".
 
-    ``careful`` means worked step by step without repeating; it says nothing about
-    whether the steps are right (see `steps_right`).
+    ``careful`` means worked step by step without repetition. It does not mean that the
+    steps are correct (see `steps_right`).
     """
     sentences = [s.strip() for s in thought.split(".") if s.strip()]
     if not sentences or EASY in thought:
@@ -256,12 +259,12 @@ def style_of(thought: str) -> str:
 
 
 def steps_right(problem: Problem, thought: str) -> list[bool]:
-    """For each step of the problem, whether the thought contains it as it should be."""
+    """For each step of the problem, whether the thought contains it, worked correctly."""
     said = {s.strip() for s in thought.split(".")}
     return [step_text(step)[:-1] in said for step in problem.steps]
 
 
-# --- things without a checkable answer --------------------------------------------
+# --- tasks without a verifiable answer --------------------------------------------
 
 _PEOPLE_TALK = (
     ("Hello!", "Hello! It is good to see you."),
@@ -273,7 +276,7 @@ _PEOPLE_TALK = (
 
 
 def make_talk(split: str, index: int, seed: int = 0) -> dict[str, str]:
-    """A small task without a single right answer: everyday talk or a polite rewrite.
+    """A task without a single correct answer: small talk or a polite rewrite.
 
     Returns:
         A row with ``id``, ``family`` ("talk" or "rewrite"), ``question``, ``answer``.
@@ -295,18 +298,22 @@ def make_talk(split: str, index: int, seed: int = 0) -> dict[str, str]:
 
 
 def plain_row(problem: Problem) -> dict[str, str]:
-    """Plain text for a base model, without chat or tags: question, then work."""
+    """Pretraining text for a base model, without chat template or tags.
+
+    Returns:
+        A row with ``prompt`` (the question) and ``completion`` (the correct trace and answer).
+    """
     work = f" {careful_trace(problem)} {answer_text(problem.answer)}"
     return {"prompt": problem.question, "completion": work}
 
 
 def answer_text(answer: str) -> str:
-    """The sentence that carries the answer."""
+    """The sentence that states the answer."""
     return f"The answer is {answer}."
 
 
 def sample_text(n: int = 2000) -> Iterator[str]:
-    """World text for a tokenizer: every family, wording, teacher and task."""
+    """NanoWorld text to build a tokenizer from: every family, wording, teacher and task."""
     for i in range(n):
         families = (*FAMILIES, HELD_OUT_FAMILY)
         problem = make_problem("text", i, families=families, reworded=i % 5 == 0)

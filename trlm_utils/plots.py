@@ -1,7 +1,7 @@
-"""Figures from data frames. One style: legible on a projector, safe for colour-blind eyes.
+"""Figures from data frames, in one style for projectors and colour-blind readers.
 
-Colours are Okabe and Ito's. Every function takes a frame and returns a figure;
-`save_figure` writes it as .svg and .png with its table as .csv beside them.
+Colours are those of Okabe and Ito. Every plot function takes a data frame and returns a
+figure; `save_figure` writes it as .svg and .png, and its table as .csv.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DECODING_STYLE = {
     "greedy": (COLOURS[0], "o", "-"),
     "sampled": (COLOURS[1], "s", "--"),
-    "likelihood": (COLOURS[2], "^", ":"),  # options are chosen, nothing is written
+    "likelihood": (COLOURS[2], "^", ":"),  # multiple choice: nothing is generated
 }
 STYLE = {
     "font.size": 13,
@@ -30,7 +30,7 @@ STYLE = {
     "grid.alpha": 0.3,
     "lines.linewidth": 2.2,
     "lines.markersize": 7,
-    "svg.hashsalt": "trlm",  # the same figure gives the same file
+    "svg.hashsalt": "trlm",  # fixed ids, so that equal figures give equal files
     "figure.constrained_layout.use": True,
 }
 
@@ -47,7 +47,7 @@ def save_figure(figure: Any, path: Path, table: Any) -> None:
 
 
 def svg(figure: Any) -> str:
-    """A figure as an SVG element, to stand in a page."""
+    """A figure as an SVG element, to embed in an HTML page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg")
     text = buffer.getvalue()
@@ -57,7 +57,7 @@ def svg(figure: Any) -> str:
 def short(stage: str) -> str:
     """A stage's name without its number, for axes: ``02_sft_stage1`` -> ``sft stage1``."""
     if stage == "00_start_here":
-        return "base"  # what that stage leaves behind
+        return "base"  # the model that this stage produces
     head, _, rest = stage.partition("_")
     return (rest if head.isdigit() and rest else stage).replace("_", " ")
 
@@ -68,8 +68,8 @@ def plot_ladder(ladder: Any, by: str = "band", joined: bool = True) -> Any:
     Args:
         ladder: rows with stage, seed, band, decoding, accuracy, low, high, n. With
             several seeds their mean is drawn (`over_seeds`), and each seed as a dot.
-        by: the column that tells panels apart: "band"; or "recipe", for rows of one band.
-        joined: draw lines from stage to stage; not for arms that stand side by side.
+        by: column with one panel per value: "band", or "recipe" for rows of one band.
+        joined: draw lines from stage to stage; not for arms, which have no order.
     """
     import matplotlib.pyplot as plt
 
@@ -90,14 +90,14 @@ def plot_ladder(ladder: Any, by: str = "band", joined: bool = True) -> Any:
 
 
 def _percent(rows: Any) -> tuple[Any, list[Any]]:
-    """Accuracies (or differences) of rows in %, and their distances to low and high."""
+    """Accuracies (or differences) of rows in %, and the lengths of their error bars."""
     name = "accuracy" if "accuracy" in rows else "difference"
     value = 100 * rows[name]
     return value, [value - 100 * rows["low"], 100 * rows["high"] - value]
 
 
 def make_panels(number: int, width: float = 3.9, **settings: Any) -> tuple[Any, list[Any]]:
-    """A figure of up to three panels a row, and its panels in reading order."""
+    """A figure with up to three panels per row, and its panels in reading order."""
     import matplotlib.pyplot as plt
 
     across = min(number, 3)
@@ -112,7 +112,7 @@ def make_panels(number: int, width: float = 3.9, **settings: Any) -> tuple[Any, 
 
 
 def put_legend(figure: Any, axes: Sequence[Any]) -> None:
-    """One legend for all panels: in the empty place of a grid, else above the panels."""
+    """One legend for all panels: in an empty cell of the grid, else above the panels."""
     found: dict[str, Any] = {}
     for axis in axes:
         found |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
@@ -142,14 +142,14 @@ def _ladder_panel(axis: Any, rows: Any, stages: Sequence[str], joined: bool) -> 
 
 
 def over_seeds(rows: Any) -> Any:
-    """Mean accuracy per stage over seeds, with an interval for other seeds and questions.
+    """Mean accuracy per stage over seeds, with an interval for new seeds and questions.
 
-    Where a report has pooled the seeds question by question (columns
-    ``pooled_...``), that interval is taken; else one from the seeds' means, which is wider
-    (`stats.seeds_interval`). With one seed these are the seed's own intervals.
+    If the seeds were pooled question by question (columns ``pooled_...``), that interval is
+    used. Otherwise it is computed from the means of the seeds, and is wider
+    (`stats.seeds_interval`). With one seed it is that seed's own interval.
 
     Args:
-        rows: stage, seed, accuracy, low, high (one band, one decoding).
+        rows: frame with stage, seed, accuracy, low, high (one band, one decoding).
 
     Returns:
         A frame with stage, accuracy, low, high.
@@ -168,7 +168,7 @@ def over_seeds(rows: Any) -> Any:
 
 
 def _from_means(group: Any, mean: float) -> tuple[float, float]:
-    """An interval from each seed's mean and interval, for each side on its own."""
+    """An interval from each seed's mean and interval, computed separately for each side."""
     if len(group) < 2:
         return group["low"].iloc[0], group["high"].iloc[0]
     asked = group["n"].min() if "n" in group else math.inf
@@ -184,7 +184,7 @@ def plot_curves(log: Any, panels: dict[str, Sequence[str]], title: str = "") -> 
 
     Args:
         log: a trainer's log (column ``step``); columns that are absent are skipped.
-        panels: panel title -> log columns drawn in it.
+        panels: panel title -> columns of the log to draw in it.
     """
     import matplotlib.pyplot as plt
 
@@ -309,8 +309,8 @@ def plot_ablations(table: Any, decoding: str = "sampled") -> Any:
     """One panel per group of arms; accuracy of each arm with its 95 % interval, by band.
 
     Args:
-        table: rows with group, arm, reference (whether the others are compared with
-            it), band, decoding, accuracy, low, high.
+        table: rows with group, arm, reference (whether it is the arm that the others are
+            compared with), band, decoding, accuracy, low, high.
     """
     import matplotlib.pyplot as plt
 
@@ -341,7 +341,7 @@ def plot_ablations(table: Any, decoding: str = "sampled") -> Any:
 
 
 def plot_shares(table: Any, label: str, parts: Sequence[str], axis_label: str) -> Any:
-    """One stacked horizontal bar per row of the table, a piece per named column.
+    """One stacked horizontal bar per row of the table, with one segment per column of ``parts``.
 
     Args:
         table: shares in [0, 1].

@@ -1,11 +1,11 @@
-"""How far a stage is: `progress.json` in its folder, written while it works.
+"""Progress of a stage: `progress.json` in its folder, updated while the stage runs.
 
-A process works on one stage. `follow` says where its progress goes; without it nothing is
-written. Of tasks inside each other only the outermost is named in the file; an inner one
-counts as a part of the outer one's step where that was opened with `Task.part`.
+A process works on one stage. `follow` sets the folder; without it nothing is written. Tasks
+may be nested. The file describes the outermost task. The progress of an inner task counts
+as a fraction of the outer task's step if the outer task opened it with `Task.part`.
 
-The file: what, step, total, share (done, in [0, 1]), first (the share at which this process
-began, above 0 when resumed), started and written (seconds since 1970).
+Keys of the file: what, step, total, share (done so far, in [0, 1]), first (the share at which
+this process began, above 0 when resumed), started and written (seconds since 1970).
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ class Task:
         self.what, self.total, self.done = what, max(total, 1e-9), done
         self.first = self.share = done / self.total
         self.started, self.written = time.time(), 0.0
-        self.span = 0.0  # steps that the task inside this one stands for
+        self.span = 0.0  # steps of this task that the inner task makes up
 
     def step(self, by: float = 1) -> None:
-        """So many steps more are done."""
+        """Record that ``by`` further steps are done."""
         self.at(self.done + by)
 
     def at(self, done: float) -> None:
-        """So many steps are done in all."""
+        """Record that ``done`` steps are done in total."""
         self.done = done
         self._advance(0.0)
 
     @contextlib.contextmanager
     def part(self, steps: float = 1) -> Iterator[None]:
-        """What runs inside is so many steps of this task, done when the block ends."""
+        """Context whose block makes up ``steps`` steps of this task, done when it ends."""
         before, self.span = self.span, steps
         try:
             yield
@@ -70,12 +70,12 @@ class Task:
         found = {"what": self.what, "step": int(self.done), "total": int(self.total)}
         found |= {"share": self.share, "first": self.first}
         found |= {"started": self.started, "written": self.written}
-        with contextlib.suppress(OSError):  # a full disk is the stage's to report
+        with contextlib.suppress(OSError):  # the stage itself reports a full disk
             write_json(_folder / NAME, found)
 
 
 def follow(folder: Path | None) -> None:
-    """From here on this process's progress goes to ``<folder>/progress.json``."""
+    """Write this process's progress to ``<folder>/progress.json`` from now on; None: nowhere."""
     global _folder
     _folder = folder
     _tasks.clear()
@@ -83,7 +83,7 @@ def follow(folder: Path | None) -> None:
 
 
 def begin(what: str, total: float, done: float = 0) -> Task:
-    """Open a task, for work that is no block of code; `end` closes it."""
+    """Open a task whose work is not one block of code (else see `task`); `end` closes it."""
     opened = Task(what, total, done)
     _tasks.append(opened)
     if len(_tasks) == 1:
@@ -92,7 +92,7 @@ def begin(what: str, total: float, done: float = 0) -> Task:
 
 
 def end(opened: Task) -> None:
-    """Close a task, and those that an error left open inside it."""
+    """Close a task, and inner tasks that an error left open."""
     if opened not in _tasks:
         return
     outermost = _tasks[0] is opened
@@ -105,11 +105,11 @@ def end(opened: Task) -> None:
 
 @contextlib.contextmanager
 def task(what: str, total: float) -> Iterator[Task]:
-    """Work of ``total`` steps, told of with `Task.step` or `Task.part`.
+    """Context for work of ``total`` steps, which report with `Task.step` or `Task.part`.
 
     Args:
-        what: in the plural, as a person reads it: "completions", "models".
-        total: steps in all.
+        what: name shown to the user, in the plural: "completions", "models".
+        total: number of steps.
     """
     opened = begin(what, total)
     try:
@@ -119,7 +119,7 @@ def task(what: str, total: float) -> Iterator[Task]:
 
 
 def track(items: Iterable[Any], what: str) -> Iterator[Any]:
-    """The items of a loop, each a step; tasks inside the loop's body count as its parts."""
+    """Iterate with one step per item; tasks inside the loop's body count as parts of it."""
     items = items if isinstance(items, Sized) else list(items)
     with task(what, len(items)) as opened:
         for item in items:
@@ -128,12 +128,12 @@ def track(items: Iterable[Any], what: str) -> Iterator[Any]:
 
 
 def spent(what: str) -> float:
-    """Seconds spent in tasks of this name since `follow`, inside others or not."""
+    """Seconds spent in tasks of this name since `follow`, nested or not."""
     return _spent.get(what, 0.0)
 
 
 def seconds_left(found: dict[str, Any], now: float) -> float | None:
-    """Seconds until a task ends, at the pace so far; None while there is none.
+    """Estimated seconds until a task ends, at its speed so far; None before the first progress.
 
     Args:
         found: content of a `progress.json`.
@@ -142,6 +142,6 @@ def seconds_left(found: dict[str, Any], now: float) -> float | None:
     gained = found["share"] - found["first"]
     if gained <= 0:
         return None
-    # what was written a while ago has gone on since, at the same pace
+    # the task has continued since the file was written; assume the same speed
     pace = (found["written"] - found["started"]) / gained
     return max(0.0, pace * (1 - found["share"]) - (now - found["written"]))

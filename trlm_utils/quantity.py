@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-MAX_DIGITS = 300  # of a number that is compared directly
-LONGEST = 500  # characters of a number with its unit
+MAX_DIGITS = 300  # most digits of a number that is compared directly
+LONGEST = 500  # most characters of a number with its unit
 DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 CURRENCY = r"(?:(?:US|AU|CA)?\\?\$|[€£¥₹]|USD|Rs\.?)"
 MAGNITUDES = {
@@ -30,7 +30,7 @@ NUMBER_WORDS = (
 PARTS_OF_ONE = "thirds|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths|thousandths"
 POWERS = "squared|cubed|factorial"
 _MAGNITUDE = r"\s*(hundred|thousand|million|billion|trillion)s?\b"
-# Letters that stand for a unit behind a number; x, y, n are left to be variables.
+# Letters that may be a unit after a number; x, y and n are read as variables.
 _LETTER = r"[mgshLlVWNJCFA](?![\w])"
 _WORD = r"[^\W\d_]{2,}(?:['’][^\W\d_]+)?\.?"
 _POWER = r"(?:\s*\^\s*\{?[234]\}?|[²³])?"
@@ -66,7 +66,7 @@ _FRACTION = re.compile(
     rf"{CURRENCY}?\s*([-−]?)\s*{CURRENCY}?\s*(?:([0-9]+)\s+(?:and\s+)?)?([0-9]+)\s*/\s*([0-9]+)"
     rf"(?:\s*({_WITH_LETTERS}))?[.,!?]?"
 )
-# A number that nothing is left to do on: a literal, a fraction, a power, a root.
+# A number without unfinished arithmetic: a literal, a fraction, a power, a root.
 BRACED = rf"\{{\s*-?(?:{DIGITS})\s*\}}"
 FRAC = rf"\\[dt]?frac\s*(?:{BRACED}|\d)\s*(?:{BRACED}|\d)"
 ROOT = rf"\\sqrt\s*(?:\[\d\])?\s*(?:{BRACED}|\d)"
@@ -85,15 +85,15 @@ _VULGAR = str.maketrans({"½": " 1/2", "¼": " 1/4", "¾": " 3/4", "⅓": " 1/3"
 
 
 def as_number(text: str, letters: bool = True) -> float | int | None:
-    """Read one plain number: sign, separators, currency, magnitude, unit or percent.
+    """Read one plain number; sign, separators, currency, magnitude, unit or percent may be there.
 
     ``$1,200`` is 1200, ``18 apples`` is 18 and ``5 million`` is 5000000, but ``17 or 18``,
-    ``1,2`` and ``at least 5`` are None. A percent sign is dropped, not divided by: a
-    question that asks "what percent" has gold answers without the sign.
+    ``1,2`` and ``at least 5`` are None. A percent sign is dropped, and the number is not
+    divided by 100: questions that ask "what percent" have gold answers without the sign.
 
     Args:
-        letters: whether a single letter may be a unit (``6 m``). In a gold answer it
-            may as well be a variable.
+        letters: whether a single letter may be a unit (``6 m``). Use False for a gold
+            answer, where the letter may be a variable.
     """
     text = text.strip()
     simple = _SIMPLE.fullmatch(text)
@@ -137,7 +137,7 @@ def bare(text: str) -> str:
 
 
 def is_finished(text: str) -> bool:
-    """Whether nothing is left to be worked out: a literal, a fraction, a power, a root."""
+    """Whether no arithmetic is left to do: a literal, a fraction, a power or a root."""
     for mark in (r"\left", r"\right", "\\ ", "~"):
         text = text.replace(mark, "")
     found = _FINISHED.fullmatch(text.replace(r"\$", "$").strip())

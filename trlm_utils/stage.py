@@ -1,10 +1,10 @@
-"""A stage's folder: open it, read what earlier stages left, write results safely.
+"""A stage's folder: open it, read the outputs of earlier stages, write results safely.
 
-A stage owns ``runs/<recipe>/<stage>/`` and writes there ``model/``, ``data/``,
-``figures/``, ``metrics.json``, ``log_history.csv`` and, last, ``manifest.json``; some leave
-further models, as ``step_<n>/`` and ``process/``.
-Nothing else passes between stages. Every file is written beside its place and moved
-there when complete, so an interruption never leaves half a file under a final name.
+A stage is one notebook's part of a run. It owns the folder ``runs/<recipe>/<stage>/`` and
+writes there ``model/``, ``data/``, ``figures/``, ``metrics.json``, ``log_history.csv`` and,
+last, ``manifest.json``. Some stages write further models, in ``step_<n>/`` and ``process/``.
+Stages exchange data through these files only. Every file is written under a temporary name
+and renamed when complete, so an interruption never leaves half a file under a final name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from trlm_utils.files import (
 )
 from trlm_utils.machine import package_versions, peak_device_memory_mb, peak_memory_mb
 
-STARTED = "TRLM_STAGE_STARTED"  # set by the runner: when it began this stage
+STARTED = "TRLM_STAGE_STARTED"  # environment variable set by the runner: start of this stage
 NO_OUTPUTS = ("checkpoints", "figures")  # folders of a stage that no later stage reads
 
 
@@ -44,8 +44,8 @@ class Stage:
     seed: int
     run_dir: Path
     started: float = field(default_factory=time.time)
-    joules: float | None = field(default_factory=energy.joules)  # the counter at the start
-    startup_seconds: float = 0.0  # kernel start and imports, where a runner started it
+    joules: float | None = field(default_factory=energy.joules)  # energy counter at the start
+    startup_seconds: float = 0.0  # kernel start and imports, if the runner started the stage
 
     @property
     def folder(self) -> Path:
@@ -54,14 +54,14 @@ class Stage:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the trainer keeps checkpoints until the stage is finished."""
+        """Folder of the trainer's checkpoints; removed when the stage is finished."""
         return self.folder / "checkpoints"
 
     def input(self, stage: str, path: str) -> Path:
-        """A file or folder that an earlier stage wrote.
+        """Path of a file or folder that an earlier stage wrote.
 
         Raises:
-            CourseError: when it is not there; names the notebook to run first.
+            CourseError: when it does not exist; names the notebook to run first.
         """
         found = self.run_dir / stage / path
         if not found.exists():
@@ -88,14 +88,15 @@ class Stage:
             attention, dtype: see `models.load_model`.
 
         Raises:
-            CourseError: when the folder is missing or half written.
+            CourseError: when the folder is missing.
+            ModelFolderError: when it is incomplete.
         """
         from trlm_utils.models import load_model
 
         return load_model(self.input(stage, "model"), attention, dtype)
 
     def save_model(self, model: Any, tokenizer: Any) -> None:
-        """Write the model to this stage's ``model/``, whole or not at all."""
+        """Save model and tokenizer to this stage's ``model/``, completely or not at all."""
         from trlm_utils.models import save_model
 
         save_model(model, tokenizer, self.folder / "model")
@@ -103,7 +104,8 @@ class Stage:
     def save_log(self, trainer: Any) -> Any:
         """Write the trainer's log as ``log_history.csv``; returns it as a data frame.
 
-        Columns are in alphabetical order, as a checkpoint has them, resumed or not.
+        Columns are sorted alphabetically: a checkpoint stores them so, and a resumed training
+        must give the same file as an uninterrupted one.
         """
         import pandas as pd
 
@@ -112,20 +114,20 @@ class Stage:
         return frame
 
     def save_figure(self, figure: Any, name: str, table: Any) -> None:
-        """Write a figure as .svg and .png with the table behind it as .csv."""
+        """Write a figure as .svg and .png, and the table it was drawn from as .csv."""
         from trlm_utils.plots import save_figure
 
         save_figure(figure, self.folder / "figures" / name, table)
 
     def finish(self, metrics: dict[str, Any]) -> None:
-        """Write metrics and manifest, remove checkpoints, and say what comes next.
+        """Write metrics and manifest, remove checkpoints, and print the stage's folder.
 
-        The manifest comes last: a stage without one is not finished.
+        The manifest gets the status "finished" only after all results are written.
         """
         metrics = metrics | {"peak_device_mb": round(peak_device_memory_mb(), 1)}
         write_json(self.folder / "metrics.json", metrics)
         place = self.folder / "manifest.json"
-        begun = read_json(place) if place.exists() else {}  # what the runner wrote
+        begun = read_json(place) if place.exists() else {}  # entries by the runner
         manifest = begun | {
             "stage": self.name,
             "recipe": self.recipe,
@@ -146,7 +148,7 @@ class Stage:
 
 
 def outputs_digest(folder: Path) -> str:
-    """SHA-256 over the names and bytes of data and models: all folders but `NO_OUTPUTS`."""
+    """SHA-256 over names and bytes of a stage's data and models: all folders but `NO_OUTPUTS`."""
     digest = hashlib.sha256()
     inside = (path for path in folder.glob("*/**/*") if path.is_file())
     for path in sorted(inside):
@@ -159,10 +161,10 @@ def outputs_digest(folder: Path) -> str:
 
 
 def open_stage(name: str, recipe: str, seed: int, run_dir: str = "") -> Stage:
-    """Open a stage: make its folder, seed everything, keep libraries quiet and local.
+    """Open a stage: make its folder, set all seeds, silence the libraries' progress bars.
 
     Args:
-        name: the stage, which is also the folder's name.
+        name: the stage's name, which is also the folder's name.
         recipe: recipe the stage belongs to.
         seed: seeds python, numpy and torch.
         run_dir: folder of the run; empty means ``runs/<recipe>``.

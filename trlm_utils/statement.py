@@ -1,8 +1,9 @@
-r"""What a text states that has no closing form: its last formula or number, or its only word.
+r"""The answer of a text without an answer marker: its last formula or number, or its only word.
 
-A worked line ``3 + 4 = 7`` states 7. A list of candidates, a range or a sum that is left
-undone is handed on whole, so that it equals no single number. A dollar sign opens a
-formula only where LaTeX could have written it: amounts of money are no formulas.
+``extract`` of the module answers calls this when a text has no box, tag or "the answer is".
+A worked line ``3 + 4 = 7`` states 7. A list of candidates, a range or an unfinished sum is
+returned as a whole, so that it equals no single number. A dollar sign opens a formula only
+where the content looks like LaTeX: amounts of money are not formulas.
 
     >>> stated("Each costs $5 and two cost $10."), stated("So $x=5$."), stated("17 or 18")
     ('$10', 'x=5', '17, 18')
@@ -24,11 +25,11 @@ from trlm_utils.quantity import (
     as_number,
 )
 
-TAIL = 4000  # characters at the end of a text in which its statement is looked for
+TAIL = 4000  # only so many characters at the end of a text are searched
 
 _WORD = re.compile(r"[^\W\d_]+")
 _ATTACHED = r"(?!(?:st|nd|rd|th|am|pm|AM|PM)\b)[a-zA-Z]{2,}(?:\^[23]|[²³]|\b)"
-# A value that stands by itself: not the 4 of x^4 or room-4.
+# A separate value: not the 4 of x^4 or room-4.
 _VALUE = re.compile(
     rf"""(?<![\w.^/:{{\\√])(?<![{{^a-zA-Z][-−])
     (?:(?<![\d)%])[-−](?=\s?[\d.$€£\\]))?(?:{CURRENCY}\s?)?(?:[-−](?=[\d.]))?
@@ -49,7 +50,7 @@ _BIG_AND_SMALL = (
     r"|days?\W+(?:and\s+)?{}\s*(?:hour|hr)|(?:dollars?)\W+(?:and\s+)?{}\s*cents?"
     r"|(?:kg|kilograms?)\W+(?:and\s+)?{}\s*g|(?:km|kilometers?|m|meters?)\W+(?:and\s+)?{}\s*(?:m|cm)\b"
 ).replace("{}", "#")
-# What may stand between two values that are offered side by side.
+# Text allowed between two values that are alternatives.
 _LISTED = re.compile(
     rf"""[ \t]*(?:[,;|&/(]\s?)?(?:(?:and|or|nor|vs\.?|versus)\s+)?(?:{_LIKELY}\s+)?(?:[,;]\s*)?
         \\?[$€£]?
@@ -62,7 +63,7 @@ _LISTED = re.compile(
 )
 _WORK = rf"{_UNITS}[ \t]*(?:[-−–+*×÷·/<>≤≥]|\\times|\\cdot|\\div)[ \t]*\(?[ \t]*"
 _WORK_ALONE = re.compile(_WORK)
-# Work that is left undone between two values, or a range.
+# Unfinished arithmetic between two values, or a range.
 _UNDONE = re.compile(
     rf"""{_WORK} | {_UNITS}[ \t]*(?:\\?%\s*of|x|by|plus|minus|times
       |divided[ ]by|multiplied[ ]by|out[ ]of|of|of[ ]the|more[ ]than|less[ ]than|fewer[ ]than|than)
@@ -81,7 +82,7 @@ _LEFT_OPEN = re.compile(
     r"|\b(?:root|square|cube|half|log)\s+of)[ \t]*(?:the\s+)?$",
     re.IGNORECASE,
 )
-# After a result these begin another statement.
+# After a result, these words or signs begin another statement.
 _CLAIM = re.compile(
     r"\n|[.!?;]\s|\b(?:so|then|thus|therefore|hence|makes?|leaves?|gives?|gets?|equals?"
     r"|is|are|was|has|have|which|meaning|rounds?)\b"
@@ -112,7 +113,7 @@ _REASON = re.compile(
     r"(?:[+*/×÷]|\s[-–]\s|\b(?:than|plus|minus|times)\b)[^.!?\n=]*[.!?]*\s*$"
 )
 _NEGATIVE = re.compile(r"(?:(?:^|(?<=is )|(?<== ))minus|\bnegative)\s+(?=[\d.$])", re.IGNORECASE)
-# A calculation that is asked for, when something follows.
+# A question; it is skipped if it asks for a calculation and more text follows.
 _QUESTION = re.compile(r"[^.!?\n]*\?\s+(?=\S)")
 _CALCULATION = re.compile(r"\d\s*[-+*/×÷x]\s*\d")
 _BOLD = re.compile(r"(?<![\w*])\*{1,3}(\S(?:[^*\n]*\S)?)\*{1,3}(?![\w*])")
@@ -121,12 +122,12 @@ _BARE_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _MARKED = re.compile(r"\\(?:text|mbox|mathrm|operatorname|textbf)\s*\{[^{}]*\}|\\[a-zA-Z]+")
 _TAG = re.compile(r"</?[a-zA-Z]+>")
 _MEANT = re.compile(r"[\w\\^<>=≤≥≠+*/×÷√²³π!-]")  # signs that change what a number means
-_STRAY = re.compile(r"(?<![\w\\])[a-zA-Z]\s+[\w$]")  # a single letter that is no formula's
+_STRAY = re.compile(r"(?<![\w\\])[a-zA-Z]\s+[\w$]")  # a single letter outside a formula
 _BULLET = re.compile(r"^(?:[-*•]\s+|\d+[.)]\s+(?=\S)|[-=]+>\s*|[a-zA-Z]:\s+)")
 
 
 def without_asides(text: str) -> str:
-    """A statement without what it is set against: ``5, not 6`` and ``5 (2 + 3)`` are 5."""
+    """A statement without contrasts and asides: ``5, not 6`` and ``5 (2 + 3)`` both give 5."""
     text = _NEGATIVE.sub("-", text)
     if "(" in text and (aside := _ASIDE.search(text)) and not _HEDGE.search(aside[2]):
         text = text[: aside.end(1)] + text[aside.end() :]
@@ -134,13 +135,13 @@ def without_asides(text: str) -> str:
 
 
 def _without_reason(text: str) -> str:
-    """A text without the reason at its end, where a number stands before that."""
+    """A text without a reason ("because ...") that follows a number at its end."""
     reason = _REASON.search(text)
     return text[: reason.start()] if reason else text
 
 
 def formulas(text: str) -> list[tuple[int, int, str]]:
-    """Begin, end and content of the ``$...$`` that are LaTeX and not money."""
+    """Begin, end and content of every ``$...$`` that is LaTeX and not an amount of money."""
     found, begin = [], text.find("$")
     while begin >= 0:
         end = text.find("$", begin + 1)
@@ -155,7 +156,7 @@ def formulas(text: str) -> list[tuple[int, int, str]]:
 
 
 def _is_formula(content: str, following: str) -> bool:
-    """Whether LaTeX could have written ``$content$``: no open end, no words, no price behind."""
+    """Whether ``$content$`` looks like LaTeX: complete, without words, and no digit after it."""
     tight = content.strip()
     if not tight or "\n" in content or following.isdigit():
         return False
@@ -167,7 +168,7 @@ def _is_formula(content: str, following: str) -> bool:
 
 
 def stated(text: str) -> str | None:
-    """What a text states last, or None: a formula, a number, all that a list offers, a word."""
+    """The last statement of a text: a formula, a number, a whole list or a word; None if none."""
     text = _BOLD.sub(r"\1", _TAG.sub("\n", text[-TAIL:]).strip())
     text = _DISPLAY.sub(lambda m: f"${' '.join((m[1] or m[2] or m[3]).split())}$", text)
     if "?" in text:
@@ -182,7 +183,7 @@ def stated(text: str) -> str | None:
 
 
 def _last_formulas(text: str, found: list[tuple[int, int, str]]) -> str | None:
-    """The last formula, with those beside it; a number that is said to follow wins."""
+    """The last formula, with its alternatives; a number stated after it ("is 5") wins."""
     begin, end, content = found[-1]
     after = re.match(r"(?:[^.!?\n]*\b(?:is|are|equals|gives|makes)|\s*=)\s+(?=\S?\d)", text[end:])
     if after:
@@ -198,7 +199,7 @@ def _last_formulas(text: str, found: list[tuple[int, int, str]]) -> str | None:
 
 
 def _bare_lines(text: str) -> str | None:
-    """The last line when it has no words; with the lines before it that are numbers too."""
+    """The last line if it has no words, with the lines before it if these are numbers too."""
     lines = [_BULLET.sub("", line.strip()) for line in text.split("\n") if line.strip()]
     if not lines or _BARE_WORD.search(_MARKED.sub(" ", lines[-1])):
         return None
@@ -218,7 +219,7 @@ def _bare_lines(text: str) -> str | None:
 
 
 def _last_values(text: str) -> str | None:
-    """The last number of a text with words, and with it the numbers it is listed beside."""
+    """The last number of a text with words, with the numbers of the same list."""
     values = _up_to_the_result(text, list(_VALUE.finditer(text)))
     if not values:
         return None
@@ -247,7 +248,7 @@ def _last_values(text: str) -> str | None:
 
 
 def _up_to_the_result(text: str, values: list[re.Match[str]]) -> list[re.Match[str]]:
-    """The values without those that only explain: ``6 * 4 = 24 movies in 4 weeks`` is 24."""
+    """The values up to a result, not those that explain it: 24 in ``6 * 4 = 24 in 4 weeks``."""
     equals = text.rfind("=")
     after = [k for k, value in enumerate(values) if value.start() > equals]
     if equals < 0 or len(after) < 2 or text[equals + 1 : values[after[0]].start()].strip():

@@ -1,4 +1,4 @@
-"""Intervals: every accuracy and every difference in the course carries one."""
+"""Statistics: confidence intervals for accuracies and differences, and pass@k."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
 def wilson(share: float, n: float, z: float = Z) -> tuple[float, float]:
-    """95 % Wilson interval of a proportion seen in ``n`` independent trials.
+    """95 % Wilson interval (Wilson 1927) of a proportion observed in ``n`` independent trials.
 
-    (Wilson 1927.) Unlike "share plus or minus two standard errors" it has a width
-    where the share is 0 or 1: 0 of 200 gives [0, 0.019].
+    Unlike "proportion plus or minus two standard errors" its width is not 0 when the
+    proportion is 0 or 1: 0 of 200 gives [0, 0.019].
 
     Args:
-        share: in [0, 1].
-        n: number of trials; may be a fraction (an effective number).
+        share: the proportion, in [0, 1].
+        n: number of trials; may be fractional (an effective number of trials).
         z: quantile; Student's t where ``n`` was estimated from few seeds.
+
+    Returns:
+        ``(low, high)``.
 
     Raises:
         ValueError: for a share outside [0, 1] or n <= 0.
@@ -29,22 +32,23 @@ def wilson(share: float, n: float, z: float = Z) -> tuple[float, float]:
     centre = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    # rounding must not put the share itself outside its interval
+    # rounding errors must not leave the share outside its own interval
     low, high = (centre - half) / scale, (centre + half) / scale
     return max(0.0, min(low, share)), min(1.0, max(high, share))
 
 
 def mean_interval(scores: Sequence[float], samples: int = 1) -> tuple[float, float, float]:
-    """Mean of per-question scores in [0, 1] with its 95 % interval.
+    """Mean of per-question scores in [0, 1] with its 95 % confidence interval.
 
     Questions are the independent unit. Several samples of one question are not
-    independent, so they enter as that question's mean, and the interval is Wilson's
-    at the effective number of trials p(1-p) / Var(mean): for greedy answers (scores 0
-    or 1) this is Wilson's interval on the questions, up to the factor (n-1)/n.
+    independent, so each question counts with the mean of its samples. The interval is
+    Wilson's with the effective number of trials p(1-p) / Var(mean). For greedy answers
+    (scores 0 or 1) this is Wilson's interval over questions, up to the factor (n-1)/n.
 
     Args:
         scores: one per question, each the mean of ``samples`` answers.
-        samples: answers per question; questions x samples bounds the trials.
+        samples: answers per question. The effective number of trials is at most
+            questions x samples.
 
     Returns:
         ``(mean, low, high)``.
@@ -65,9 +69,10 @@ def mean_interval(scores: Sequence[float], samples: int = 1) -> tuple[float, flo
 
 
 def standard_error(scores: Sequence[float]) -> float:
-    """Standard error of the mean of scores (of questions, or of seeds); 0 for a single one.
+    """Standard error of the mean of scores (of questions, or of seeds); 0 for a single score.
 
-    What lm-eval prints. `mean_interval` says more: it has a width where all scores agree.
+    lm-eval reports this number. It is 0 where all scores agree; the width of
+    `mean_interval` is not.
     """
     n = len(scores)
     if n < 2:
@@ -79,11 +84,11 @@ def standard_error(scores: Sequence[float]) -> float:
 def paired_difference(
     before: Sequence[float], after: Sequence[float]
 ) -> tuple[float, float, float]:
-    """Mean of after minus before on the same questions, with its 95 % interval.
+    """Mean paired difference, after minus before, on the same questions, with its 95 % interval.
 
-    The interval is the mean plus or minus 1.96 standard errors, where four imagined
-    questions (one won, one lost, two unchanged) are added for the error, after Agresti
-    and Min 2005: without them, answers that never change would give a width of zero.
+    The interval is the mean plus or minus 1.96 standard errors. For the standard error four
+    pseudo-observations are added (one question won, one lost, two unchanged), after Agresti
+    and Min 2005. Without them the width would be 0 when no answer changes.
 
     Returns:
         ``(difference, low, high)``, within [-1, 1].
@@ -105,8 +110,8 @@ class Pooled:
     """A mean over seeds with its 95 % interval.
 
     Attributes:
-        df: degrees of freedom whose t quantile the interval uses: between seeds - 1 (seeds
-            are what varies) and questions - 1 (questions are).
+        df: degrees of freedom of the interval's t quantile: between seeds - 1 (all variance
+            comes from the seeds) and questions - 1 (all variance comes from the questions).
     """
 
     mean: float
@@ -116,15 +121,17 @@ class Pooled:
 
 
 def pooled_mean(scores: Sequence[Sequence[float]]) -> Pooled:
-    """Mean of scores in [0, 1], with an interval for other seeds and other questions.
+    """Mean of scores in [0, 1], with a 95 % interval that holds for new seeds and new questions.
 
-    Wilson's interval at the number of trials that would have this variance, which follows
-    the skew near 0 and 1, with the t quantile of `weighted_t`. Where all scores agree the
-    questions are the trials. Seeds that themselves differ with a strong skew (around 90 %,
-    from 60 to 99 %) are the hard case: coverage is then 91 to 92 %.
+    This is Wilson's interval, which is skewed near 0 and 1 as it should be. Its number of
+    trials is the effective one: that of a binomial proportion with this variance. Its
+    quantile is that of `weighted_t`. If all scores agree, the number of trials is the number
+    of questions. The hard case is a strongly skewed distribution over seeds (around 90 %,
+    from 60 to 99 %): coverage is then 91 to 92 %.
 
     Args:
-        scores: one row a seed, in each the scores of the same questions, in the same order.
+        scores: one row per seed; each row has the scores of the same questions, in the same
+            order.
 
     Raises:
         ValueError: see `crossed_parts`.
@@ -141,15 +148,16 @@ def pooled_mean(scores: Sequence[Sequence[float]]) -> Pooled:
 def pooled_difference(
     before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]
 ) -> Pooled:
-    """Mean of after minus before, with an interval for other seeds and other questions.
+    """Mean of after minus before, with a 95 % interval that holds for new seeds and questions.
 
-    Four imagined questions are added for the error that comes from the questions, as in
-    `paired_difference`. The won and the lost one change by one over the number of seeds:
-    they weigh as much as one answer of one seed, however many seeds there are.
+    As in `paired_difference`, four pseudo-observations are added to estimate the variance
+    that comes from the questions. In the won and the lost one the difference is plus and
+    minus 1 / seeds, so each weighs as much as one answer of one seed, whatever the number
+    of seeds.
 
     Args:
-        before, after: one row a seed, in each the scores of the same questions in the same
-            order.
+        before, after: one row per seed; each row has the scores of the same questions, in
+            the same order.
 
     Raises:
         ValueError: see `crossed_parts`.
@@ -170,11 +178,14 @@ def crossed_parts(scores: Sequence[Sequence[float]]) -> tuple[float, float, floa
     """Mean, and the two parts of its variance: from the seeds, and from the questions.
 
     All seeds answer the same questions, so seeds and questions are two crossed random
-    effects. With the mean squares of a two-way analysis of variance (S of seeds, Q of
-    questions, R of the rest, which is in both of them) the variance of the mean over K seeds
-    and N questions is ``(S + Q - R) / (K N)`` (Searle, Casella and McCulloch 1992, "Variance
-    Components", chapter 4). The parts are ``S / (K N)``, which holds the rest once, and
-    ``(Q - R) / (K N)``, not below 0.
+    effects. A two-way analysis of variance gives the mean squares S of seeds, Q of questions
+    and R of the residual (which S and Q both contain). The variance of the mean over K seeds
+    and N questions is then ``(S + Q - R) / (K N)`` (Searle, Casella and McCulloch 1992,
+    "Variance Components", chapter 4). Its parts are ``S / (K N)``, which includes the
+    residual once, and ``(Q - R) / (K N)``, set to 0 if negative.
+
+    Returns:
+        Mean, the part from the seeds, the part from the questions.
 
     Raises:
         ValueError: for fewer than two seeds or two questions, or rows of unequal length.
@@ -200,26 +211,28 @@ def weighted_t(
 ) -> tuple[float, float, float]:
     """Standard error and t quantile of a mean whose variance has two parts.
 
-    The one formula behind every interval over seeds. The quantile is the mean of Student's t
-    with seeds - 1 and with questions - 1 degrees of freedom, each weighted by its part of the
-    variance (Cochran 1964, "Approximate significance levels of the Behrens-Fisher test").
-    Satterthwaite's degrees of freedom, the usual choice, take a spread that three seeds show
-    by chance too small at its word and cover down to 92 %; this covers 94.5 to 97.5 % for
-    normal scores, whatever the parts. (tests/test_stats.py simulates answers.)
+    Every interval over seeds uses this formula. The quantile is a weighted mean of Student's
+    t quantiles with seeds - 1 and with questions - 1 degrees of freedom; the weights are the
+    two parts of the variance (Cochran 1964, "Approximate significance levels of the
+    Behrens-Fisher test"). The usual choice, Satterthwaite's degrees of freedom, fails when
+    three seeds agree by chance and their estimated variance is too small: coverage falls to
+    92 %. Here it is 94.5 to 97.5 % for normal scores, whatever the two parts are.
+    (tests/test_stats.py simulates answers.)
 
     Args:
         spread: variance of the mean that comes from the seeds.
         asked: variance of the mean that comes from the questions.
         seeds: number of seeds.
-        questions: number of questions; infinity where it is not known.
+        questions: number of questions; infinity if it is unknown.
 
     Returns:
-        The standard error, the 97.5 % quantile, and the degrees of freedom that have it.
+        The standard error, the 97.5 % quantile, and the degrees of freedom of a t
+        distribution with this quantile.
     """
     from scipy.special import stdtridf
 
     total = spread + asked
-    if not spread:  # the questions are all that varies
+    if not spread:  # all variance comes from the questions
         return math.sqrt(total), t_quantile(questions - 1), questions - 1
     if not asked:
         return math.sqrt(total), t_quantile(seeds - 1), seeds - 1
@@ -230,15 +243,18 @@ def weighted_t(
 def seeds_interval(
     means: Sequence[float], error: float, questions: float = math.inf
 ) -> tuple[float, float]:
-    """Standard error and t quantile where only a mean for each seed is left.
+    """Standard error and t quantile if only the mean of each seed is known.
 
-    `weighted_t` of the spread of the seeds and the error from the questions. What a seed and
-    a question have in common is in both, so the interval is wider than `pooled_mean`'s.
+    This is `weighted_t` of the variance between the seeds' means and the variance from the
+    questions. Both contain the residual, so the interval is wider than that of `pooled_mean`.
 
     Args:
-        means: one for each seed.
+        means: one mean per seed.
         error: standard error of one seed's mean over the questions.
-        questions: their number, where it is known.
+        questions: number of questions, if it is known.
+
+    Returns:
+        The standard error and the 97.5 % quantile.
     """
     spread = standard_error(means) ** 2
     total, quantile, _ = weighted_t(spread, error**2, len(means), questions)
@@ -246,17 +262,18 @@ def seeds_interval(
 
 
 def t_quantile(df: float) -> float:
-    """97.5 % quantile of Student's t distribution; the normal one for infinite ``df``."""
+    """97.5 % quantile of Student's t distribution; of the normal one for infinite ``df``."""
     from scipy.special import stdtrit
 
     return Z if math.isinf(df) else float(stdtrit(df, 0.975))
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
-    """Chance that at least one of ``k`` samples is right, from ``right`` of ``n`` drawn.
+    """pass@k: probability that at least one of ``k`` samples of a question is correct.
 
     The unbiased estimate 1 - C(n - right, k) / C(n, k) of Chen et al. 2021 ("Evaluating
-    Large Language Models Trained on Code").
+    Large Language Models Trained on Code"), from ``n`` samples of which ``right`` are
+    correct.
 
     Raises:
         ValueError: unless 1 <= k <= n and 0 <= right <= n.
@@ -267,15 +284,15 @@ def pass_at_k(n: int, right: int, k: int) -> float:
 
 
 def percent(value: float) -> str:
-    """A share as a number of per cent with one decimal."""
+    """A share in [0, 1] as text: in per cent, with one decimal."""
     return f"{100 * value:.1f}"
 
 
 def interval(row: dict[str, Any]) -> str:
-    """The interval of a row, in per cent: ``[12.3, 45.6]``."""
+    """The interval of a row (``low``, ``high``) as text, in per cent: ``[12.3, 45.6]``."""
     return f"[{percent(row['low'])}, {percent(row['high'])}]"
 
 
 def points(difference: float, low: float, high: float) -> str:
-    """A difference of shares with its interval, in points: ``+1.0 [-0.2, +2.2]``."""
+    """A difference of shares with its interval, in percentage points: ``+1.0 [-0.2, +2.2]``."""
     return f"{100 * difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"

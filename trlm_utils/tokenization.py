@@ -1,12 +1,12 @@
-"""Tokenizers: build a tiny one from nothing, fit a downloaded one to the course.
+"""Tokenizers: build a tiny one from text, or adapt a pretrained one to the course.
 
 The tiny tokenizer is a byte-level BPE in which the most frequent words, and every
-number 0-99, are one token each; all other text falls back to bytes, so nothing is
-ever unknown. Numbers are whole tokens only behind a space: ``is 12``, not ``is12``.
+number 0-99, are one token each. All other text falls back to bytes, so there are no
+unknown tokens. A number is one token only after a space: in ``is 12``, not in ``is12``.
 
-The think tags are one token each in the tiny tokenizer, whose model learns them from
-random weights. In a pretrained tokenizer they stay what they are: a token where it has
-one (Qwen3, DeepSeek-R1), else plain text, the pieces of which the model already knows.
+The think tags are one token each in the tiny tokenizer; the model learns them from
+random weights. A pretrained tokenizer is not changed: a tag is one token where the
+vocabulary has it (Qwen3, DeepSeek-R1), else plain text in tokens that the model knows.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ THINK_TOKENS = ("<think>", "</think>")
 TEMPLATES = Path(__file__).with_name("templates")
 
 
-# Family -> tokens that its chat template (`templates/`) needs, the last of which ends a turn.
+# Family -> tokens that its chat template (`templates/`) needs; the last one ends a turn.
 FAMILIES = {
     "deepseek": ("<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>"),
     "gemma": ("<start_of_turn>", "<end_of_turn>"),
@@ -40,7 +40,7 @@ FAMILIES = {
 
 
 NUMBERS = 100  # 0 to 99 are one token each
-SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS) + len(THINK_TOKENS) + NUMBERS + 1  # and a word
+SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS) + len(THINK_TOKENS) + NUMBERS + 1  # 1 word
 
 
 def build_tokenizer(
@@ -49,7 +49,7 @@ def build_tokenizer(
     number_tokens: int = NUMBERS,
     think_tokens: Sequence[str] = THINK_TOKENS,
 ) -> PreTrainedTokenizerBase:
-    """Make a byte-level BPE whose whole-word tokens are the most frequent words.
+    """Build a byte-level BPE tokenizer whose whole-word tokens are the most frequent words.
 
     Args:
         texts: the text to count words in.
@@ -57,13 +57,14 @@ def build_tokenizer(
             think tags.
         number_tokens: numbers 0..number_tokens-1 get a token each (with the space
             before them).
-        think_tokens: the tags that are one token; none of them leaves the tags plain text.
+        think_tokens: the tags that become one token each; if empty, tags are plain text.
 
     Returns:
         A tokenizer with the course's chat template, ``<|im_end|>`` as end token and
-        a pad token of its own (padding with the end token teaches a model not to
-        stop). The think tags are ordinary tokens: special ones would be dropped when
-        TRL and lm-eval decode.
+        a separate pad token. (If the end token were also the pad token, masking the
+        padding would mask the end token too, and the model would not learn to stop.)
+        The think tags are ordinary tokens, because TRL and lm-eval drop special tokens
+        when they decode.
 
     Raises:
         ValueError: when vocab_size leaves no room for words.
@@ -86,7 +87,7 @@ def build_tokenizer(
     words = [w for w in sorted(counts, key=lambda w: (-counts[w], w)) if w not in known]
     vocab = {word: i for i, word in enumerate(dict.fromkeys(entries + words[:room]))}
 
-    # No merges: a word is either one token, or its bytes.
+    # No merges: a word is either one token or a sequence of bytes.
     tokenizer = Tokenizer(bpe.BPE(vocab, [], ignore_merges=True))
     tokenizer.pre_tokenizer = byte_level
     tokenizer.decoder = decoders.ByteLevel()
@@ -108,10 +109,10 @@ def template(family: str) -> str:
 
 
 def family_of(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Which of `FAMILIES` a tokenizer belongs to, by the tokens it has.
+    """The family (`FAMILIES`) whose tokens are all in a tokenizer's vocabulary.
 
     Raises:
-        ValueError: when it lacks the tokens of all of them.
+        ValueError: when no family fits.
     """
     vocab = tokenizer.get_vocab()
     for family, tokens in FAMILIES.items():
@@ -122,11 +123,12 @@ def family_of(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """Fit a downloaded chat tokenizer to the course.
+    """Adapt a pretrained chat tokenizer to the course, in place.
 
-    Sets the chat template of its family and gives padding a token other than the end
-    token (SmolLM2 pads with its end token, so masking the padding masks the lesson of
-    stopping). The think tags are not added: see `add_think_tokens`.
+    Sets the chat template of its family, padding on the left, and a pad token other than
+    the end token. (SmolLM2 pads with its end token. Then masking the padding would also
+    mask the end token, and the model would not learn to stop.) The think tags are not
+    added: see `add_think_tokens`.
 
     Raises:
         ValueError: see `family_of`.
@@ -144,12 +146,12 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizer
 
 
 def add_think_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Make each think tag one ordinary token where the tokenizer has it only as text.
+    """Add each think tag as one ordinary token, unless the tokenizer already has it.
 
-    A model needs a row of weights for each (`models.add_think_tokens`).
+    The model needs an embedding row for each new token (`models.add_think_tokens`).
 
     Returns:
-        The ids of the new tokens; none where the tokenizer has the tags already.
+        The ids of the new tokens; empty if the tokenizer already has the tags.
     """
     from tokenizers import AddedToken
 

@@ -1,1 +1,1 @@
-"""Data: sources, rows of one form, checks on them, mixtures."""
+"""Data curation: sources, one schema for all rows, filters, and mixtures of data sets."""

@@ -1,4 +1,4 @@
-"""What came of a collection, for people: a data set card and a table."""
+"""Summaries of a collected mixture: a data set card and a table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from trlm_utils.curation.sources import Row
 
 
 def as_markdown(metadata: Row) -> str:
-    """A data set card: what was asked for, what came, and what was left out."""
+    """A data set card in Markdown: requested rows, collected rows, and rejected rows.
+
+    Args:
+        metadata: what `mixture.collect` returns.
+    """
     lines = [
         "---",
         f"pretty_name: {metadata['name']}",
@@ -34,7 +38,7 @@ def as_markdown(metadata: Row) -> str:
 
 
 def source_in(label: str) -> str:
-    """The name in a label of `collect`, which is a source's place and its name."""
+    """The source's name in a label of `mixture.collect`, which is its number and its name."""
     return label.partition(" ")[2]
 
 
@@ -44,7 +48,7 @@ def _reasons(count: Row) -> str:
 
 
 def overview(metadata: Sequence[Row]) -> Any:
-    """Data frame of several collections: requested and actual rows, and why rows went."""
+    """Data frame of several collections: requested and actual rows, and reasons of rejections."""
     import pandas as pd
 
     return pd.DataFrame(

@@ -1,14 +1,14 @@
-"""Curation: bring every source to the course's rows, and check them before training.
+"""The course's data sets: generate them from NanoWorld, and check them before training.
 
-Data sets, all JSON lines, all written by notebook 01:
+Notebook 01 writes all data sets as JSON lines:
 
-    base_text     {id, source, prompt, completion}        plain text, no chat
+    base_text     {id, source, prompt, completion}        plain text, no chat template
     sft_stage1/2  {id, source, messages}                  conversations
     preferences   {id, source, prompt, chosen, rejected}  message lists
-    check_prompts {id, source, prompt, answer}            to look at a stage while it trains
-    dpo_prompts   {id, source, prompt, answer}            to sample own pairs from
-    grpo_prompts  {id, source, prompt, answer}            to sample rollouts from; where no
-                  rule can verify an answer, a ``reference`` reply in its place
+    check_prompts {id, source, prompt, answer}            held out: accuracy during training
+    dpo_prompts   {id, source, prompt, answer}            to sample on-policy pairs for DPO
+    grpo_prompts  {id, source, prompt, answer}            to sample rollouts for GRPO; where
+                  no rule can verify an answer, it has a ``reference`` reply instead
     eval          {id, band, question, answer}            never trained on
 """
 
@@ -29,11 +29,12 @@ DataSets = dict[str, list[Row]]
 
 
 def world_direct(n: int, seed: int, talk_share: float, max_steps: int = 4) -> list[Row]:
-    """Stage 1 conversations: problems answered without thinking, and small talk.
+    """Conversations for SFT stage 1: problems answered without a thought, and small talk.
 
     Args:
+        n: number of rows.
         talk_share: share of small talk, in [0, 1].
-        max_steps: the most steps a problem has.
+        max_steps: largest number of steps of a problem.
     """
     rng = random.Random(f"direct/{seed}")
     rows = []
@@ -58,11 +59,14 @@ def world_thinking(
     contract: str = "think",
     split: str = "sft_stage2",
 ) -> list[Row]:
-    """Conversations with a thought, from teachers of mixed quality.
+    """Conversations with a thought, written by teachers of different quality.
 
     Args:
-        contract: the form of the replies (`chat.CONTRACTS`).
-        split: which problems: those of stage 2, or of another name.
+        n: number of rows.
+        teachers: teacher -> share of the rows (`nanoworld.draw_teacher`).
+        long_share: share of longer problems (`nanoworld.make_problem`).
+        contract: format of the replies (`chat.CONTRACTS`).
+        split: split of the problems; by default that of SFT stage 2.
     """
     rows = []
     for i in range(n):
@@ -75,7 +79,7 @@ def world_thinking(
 
 
 def world_preferences(n: int, seed: int) -> list[Row]:
-    """Off-policy pairs: the careful teacher against one that is hasty or slips."""
+    """Off-policy preference pairs: the careful teacher's reply against a hasty or slipping one."""
     rng = random.Random(f"preferences/{seed}")
     rows = []
     for i in range(n):
@@ -83,7 +87,7 @@ def world_preferences(n: int, seed: int) -> list[Row]:
         bad = rng.choice(("hasty", "slipping"))
         thought, answer = nanoworld.teach(problem, bad, seed)
         if answer == problem.answer:
-            continue  # a lucky guess is no worse answer
+            continue  # a lucky correct answer must not be the rejected one
         rows.append(
             preference_row(
                 problem.id,
@@ -96,15 +100,16 @@ def world_preferences(n: int, seed: int) -> list[Row]:
     return rows
 
 
-CHECK_PROMPTS = 100  # enough to see a curve, few enough to be asked often
+CHECK_PROMPTS = 100  # enough for a curve, few enough to be evaluated often
 
 
 def world_prompts(
     split: str, n: int, seed: int, long_share: float, held_out: bool = False
 ) -> list[Row]:
-    """Prompts with their gold answer, to sample completions from.
+    """Prompts with gold answers, to sample completions for.
 
-    ``held_out`` takes them from the side of the hash split that nothing trains on.
+    With ``held_out`` they are from the held-out side of the hash split
+    (`nanoworld.is_held_out`).
     """
     problems = nanoworld.make_problems(
         split, n, seed=seed, long_share=long_share, held_out=held_out
@@ -121,14 +126,14 @@ def world_prompts(
 
 
 def hold_out(sets: DataSets, seed: int, long_share: float) -> list[Row]:
-    """Prompts that nothing trains on, to look at a stage while it trains.
+    """Held-out prompts (``check_prompts``), to measure accuracy during training.
 
-    Where GRPO's prompts come from files or the Hub, some of them are taken out of every
-    data set (`CHECK_PROMPTS`, at most a tenth). NanoWorld keeps questions out of training
-    by itself, so elsewhere they come from there.
+    If GRPO's prompts come from files or the Hub, `CHECK_PROMPTS` of them (at most a tenth)
+    are removed from all data sets and returned. Otherwise the prompts are from the held-out
+    side of NanoWorld's hash split.
 
     Args:
-        sets: loses every row that asks what the prompts ask.
+        sets: the data sets; rows that ask the same questions are removed in place.
     """
     prompts = [row for row in sets.get("grpo_prompts", ()) if row.get("answer")]
     outside = [row for row in prompts if not row["source"].startswith("nanoworld/")]
@@ -143,7 +148,7 @@ def hold_out(sets: DataSets, seed: int, long_share: float) -> list[Row]:
 
 
 def world_talk(n: int, seed: int, split: str = "grpo") -> list[Row]:
-    """Prompts whose answer no rule can verify, with a reply that would be a good one."""
+    """Prompts whose answer no rule can verify, each with a good ``reference`` reply."""
     return [
         made(
             talk["id"],
@@ -156,7 +161,7 @@ def world_talk(n: int, seed: int, split: str = "grpo") -> list[Row]:
 
 
 def world_eval(per_band: int, bands: Iterable[str] = nanoworld.BANDS) -> list[Row]:
-    """Held-out questions of every band. They do not depend on the run's seed."""
+    """Held-out questions of every band; the same for every seed of a run."""
     return [
         problem.row() | {"band": band}
         for band in bands
@@ -179,7 +184,7 @@ def preference_row(key: str, source: str, question: str, chosen: str, rejected: 
 
 
 def question_of(row: Row) -> str:
-    """What a row of any data set asks: its question, plain prompt or last user turn."""
+    """The question of a row of any data set: its question, plain prompt or last user turn."""
     if "question" in row:
         return row["question"]
     messages = row.get("messages") or row.get("prompt") or []
@@ -190,7 +195,7 @@ def question_of(row: Row) -> str:
 
 
 def normal_form(text: str) -> str:
-    """Text for comparing questions: lower case; words, numbers and operators only."""
+    """Normalised text for comparing questions: lower case; words, numbers and operators only."""
     return " ".join(re.findall(r"\w+|[-+*/=]", text.casefold()))
 
 
@@ -198,11 +203,10 @@ NOT_TRAINED_ON = ("eval", "check_prompts")
 
 
 def contaminated(sets: DataSets, questions: Sequence[Row]) -> dict[str, set[str]]:
-    """Evaluation questions that also stand in training data.
+    """Contamination: evaluation questions that also occur in training data.
 
     Returns:
-        For every data set, the ids of the evaluation rows whose question (in
-        `normal_form`) it contains.
+        Data set -> ids of the evaluation rows whose question (in `normal_form`) it contains.
     """
     held_out = {normal_form(question_of(row)): row["id"] for row in questions}
     found: dict[str, set[str]] = {}
@@ -215,14 +219,19 @@ def contaminated(sets: DataSets, questions: Sequence[Row]) -> dict[str, set[str]
 
 
 def leave_out(questions: Sequence[Row], found: dict[str, set[str]]) -> tuple[list[Row], int]:
-    """Evaluation rows without the contaminated ones, and how many were left out."""
+    """Evaluation rows without the contaminated ones, and the number of removed rows.
+
+    Args:
+        questions: evaluation rows.
+        found: what `contaminated` returns.
+    """
     bad = set().union(*found.values()) if found else set()
     kept = [row for row in questions if row["id"] not in bad]
     return kept, len(questions) - len(kept)
 
 
 def drop_duplicates(rows: Sequence[Row]) -> list[Row]:
-    """Rows whose text (messages, prompt and replies, or plain text) is new."""
+    """Rows without exact duplicates of their text (messages, prompt and replies, plain text)."""
     seen: set[str] = set()
     kept = []
     for row in rows:
@@ -235,7 +244,7 @@ def drop_duplicates(rows: Sequence[Row]) -> list[Row]:
 
 
 def sample_per_band(rows: Sequence[Row], per_band: int, seed: int) -> list[Row]:
-    """At most ``per_band`` questions of every band, drawn by seed, bands kept in order."""
+    """At most ``per_band`` questions of every band, sampled with the seed; bands stay in order."""
     bands: dict[str, list[Row]] = {}
     for row in rows:
         bands.setdefault(row["band"], []).append(row)
@@ -248,7 +257,7 @@ def sample_per_band(rows: Sequence[Row], per_band: int, seed: int) -> list[Row]:
 
 
 def texts_of(row: Row, tokenizer: Any) -> list[str]:
-    """What the model sees of a row: one text, or two for a preference row."""
+    """The rendered text of a row as the model reads it; two texts for a preference row."""
     if "completion" in row:
         return [row["prompt"] + row["completion"]]
     if "messages" in row:
@@ -262,7 +271,7 @@ def texts_of(row: Row, tokenizer: Any) -> list[str]:
 
 
 def token_lengths(rows: Sequence[Row], tokenizer: Any) -> list[int]:
-    """Length of each row in tokens; the longer side of a preference row."""
+    """Length of each row in tokens; for a preference row, of its longer conversation."""
     flat, owner = [], []
     for i, row in enumerate(rows):
         for text in texts_of(row, tokenizer):
@@ -277,10 +286,10 @@ def token_lengths(rows: Sequence[Row], tokenizer: Any) -> list[int]:
 
 
 def drop_overlong(rows: Sequence[Row], tokenizer: Any, max_tokens: int) -> tuple[list[Row], int]:
-    """Rows of at most ``max_tokens``, and how many were dropped.
+    """Rows of at most ``max_tokens``, and the number of dropped rows.
 
-    A row that is cut off at training time loses its ``</think>`` and end token, and
-    the model learns not to stop; so overlong rows are dropped here, and counted.
+    A row that is truncated in training loses its ``</think>`` and end token, so the model
+    does not learn to stop. Therefore overlong rows are dropped here, and counted.
     """
     lengths = token_lengths(rows, tokenizer)
     kept = [row for row, n in zip(rows, lengths, strict=True) if n <= max_tokens]
@@ -288,7 +297,7 @@ def drop_overlong(rows: Sequence[Row], tokenizer: Any, max_tokens: int) -> tuple
 
 
 def summary(sets: DataSets, tokenizer: Any) -> Any:
-    """Data frame: data set, source, rows, and token lengths (median, 95 %, longest)."""
+    """Data frame: data set, source, rows, token lengths (median, 95 % quantile, maximum)."""
     import pandas as pd
 
     table = []
@@ -319,5 +328,5 @@ def table(rows: Sequence[Sequence[Any]], columns: Sequence[str]) -> Any:
 
 
 def made(key: str, source: str, **content: Any) -> Row:
-    """A row with its id and where it comes from."""
+    """A row with ``id``, ``source`` and the given columns."""
     return {"id": key, "source": source, **content}

@@ -1,16 +1,16 @@
-"""Checks on rows of a mixture: each names the reason for which a row is left out.
+"""Filters ("checks") for the rows of a mixture: each gives the reason for rejecting a row.
 
-A check gets a batch of rows in the course's schema (`trlm_utils.curation.schema`) and returns, per
-row, a reason or None. What a recipe can ask for (``checks`` of a mixture):
+A check gets a batch of rows in the course's schema (`trlm_utils.curation.schema`) and returns a
+reason or None for each row. A recipe selects them with ``checks`` of a mixture:
 
-    duplicates: true              the same content again (on by default)
-    near_duplicates: 0.8          MinHash similarity of the words, from this value on
-    contamination: 13             shares so many words in a row with an evaluation question
-    contract: think_format        a format reward of `rewards.library` that replies must earn
-    max_tokens: 4096              rendered with the chat template
-    language: [en]                by py3langid
-    verified: true                the reply's answer equals the row's gold answer
-    numeric: true                 the gold answer is one plain number
+    duplicates: true              rejects exact duplicates (on by default)
+    near_duplicates: 0.8          rejects rows of at least this MinHash similarity
+    contamination: 13             rejects an n-gram of so many words of an evaluation question
+    contract: think_format        requires the full format reward of `rewards.library`
+    max_tokens: 4096              limits the length, rendered with the chat template
+    language: [en]                requires one of these languages, detected by py3langid
+    verified: true                requires that the reply's answer equals the gold answer
+    numeric: true                 requires that the gold answer is one plain number
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from trlm_utils.rewards import mixes
 Row = dict[str, Any]
 Check = Callable[[Sequence[Row]], list[str | None]]
 PLAIN_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,6})?")
-SHORTEST = 40  # characters; the language of less text is a guess
+SHORTEST = 40  # characters; language detection is unreliable on shorter texts
 PERMUTATIONS, SHINGLE = 64, 5
 CONTRACTS = (
     "think_format",
@@ -50,10 +50,10 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 
 
 def validate(checks: dict[str, Any]) -> None:
-    """Refuse checks that are not known or set to nonsense.
+    """Validate the ``checks`` of a mixture.
 
     Raises:
-        CourseError: names the check and what it has to be.
+        CourseError: for an unknown check or an invalid value; says what is expected.
     """
     for name, value in checks.items():
         if name not in TYPES:
@@ -70,15 +70,18 @@ def validate(checks: dict[str, Any]) -> None:
 
 
 def build(checks: dict[str, Any], tokenizer: Any, questions: Iterable[str]) -> dict[str, Check]:
-    """The checks asked for that look at single rows, cheapest first.
+    """The selected checks of single rows, cheapest first.
 
     Args:
-        checks: name -> value, as in the module's description; `DEFAULTS` fills in.
-        tokenizer: for max_tokens.
+        checks: name -> value, as in the module's description; missing ones from `DEFAULTS`.
+        tokenizer: needed for max_tokens.
         questions: evaluation questions, for contamination.
 
+    Returns:
+        Name -> check.
+
     Raises:
-        CourseError: see `validate`; or max_tokens without a tokenizer.
+        CourseError: see `validate`; or for max_tokens without a tokenizer.
     """
     checks = DEFAULTS | checks
     validate(checks)
@@ -96,10 +99,10 @@ def build(checks: dict[str, Any], tokenizer: Any, questions: Iterable[str]) -> d
 
 
 def build_comparing(checks: dict[str, Any]) -> dict[str, Duplicates | NearDuplicates]:
-    """The checks that compare a row with those kept before it, cheapest first.
+    """The selected checks that compare a row with earlier kept rows, cheapest first.
 
-    They remember a row only when it is kept (`keep`): one that another check, a quota or a
-    stratum leaves out must not keep its double out of a later source.
+    They remember a row only when it is kept (`keep`). If another check, a quota or a stratum
+    rejects a row, its duplicate in a later source may still be kept.
     """
     checks = DEFAULTS | checks
     found: dict[str, Duplicates | NearDuplicates] = {}
@@ -111,17 +114,17 @@ def build_comparing(checks: dict[str, Any]) -> dict[str, Duplicates | NearDuplic
 
 
 def each(look: Callable[[Row], str | None]) -> Check:
-    """A check of single rows."""
+    """Turn a function of one row into a check of a batch."""
     return lambda rows: [look(row) for row in rows]
 
 
 def words(row: Row) -> list[str]:
-    """All words of a row, lower case: what is asked and what is replied."""
+    """All words of a row's question and reply, in lower case."""
     return re.findall(r"\w+", " ".join(texts(row)).casefold())
 
 
 def texts(row: Row) -> list[str]:
-    """The contents of a row's turns, in order; both replies of a preference row."""
+    """The texts of a row's turns, in order; for a preference row, of both replies."""
     if "question" in row:
         return [row["question"]]
     turns = [*row.get("messages", ()), *row.get("prompt", ())]
@@ -130,13 +133,13 @@ def texts(row: Row) -> list[str]:
 
 
 def reply_of(row: Row) -> str | None:
-    """The assistant's last turn; of a preference row the chosen one."""
+    """The assistant's last turn; for a preference row, of the chosen reply."""
     turns = row.get("messages") or row.get("chosen")
     return turns[-1]["content"] if turns else None
 
 
 def content_digest(row: Row) -> bytes:
-    """Eight bytes that tell contents apart; where a row comes from does not count."""
+    """An 8-byte hash of a row's content; its source does not count."""
     import orjson
 
     content = {k: row[k] for k in ("messages", "prompt", "chosen", "rejected") if k in row}
@@ -145,7 +148,7 @@ def content_digest(row: Row) -> bytes:
 
 
 class Duplicates:
-    """Rows whose content is that of a row kept before."""
+    """Exact duplicates of rows that were kept before."""
 
     reason = "duplicate"
 
@@ -153,7 +156,7 @@ class Duplicates:
         self.kept: set[bytes] = set()
 
     def key(self, row: Row) -> bytes:
-        """What is compared: a digest of the content."""
+        """The key that is compared: a hash of the content."""
         return content_digest(row)
 
     def known(self, key: bytes) -> bool:
@@ -166,9 +169,10 @@ class Duplicates:
 
 
 class NearDuplicates:
-    """Rows whose shingles of five words are mostly those of a row kept before (MinHash).
+    """Near-duplicates of rows kept before: MinHash similarity of their 5-word shingles.
 
-    Broder 1997, *On the resemblance and containment of documents*.
+    Broder 1997, *On the resemblance and containment of documents*. ``least`` is the
+    smallest estimated Jaccard similarity, in [0, 1], at which a row is rejected.
     """
 
     reason = "near duplicate"
@@ -180,7 +184,7 @@ class NearDuplicates:
         self.count = 0
 
     def key(self, row: Row) -> Any:
-        """What is compared: the MinHash of the row's shingles."""
+        """The key that is compared: the MinHash of the row's shingles."""
         from datasketch import MinHash
 
         said = words(row)
@@ -191,7 +195,7 @@ class NearDuplicates:
         return sketch
 
     def known(self, key: Any) -> bool:
-        """Whether a row that resembles this one was kept."""
+        """Whether a similar row was kept."""
         return bool(self.index.query(key))
 
     def keep(self, key: Any) -> None:
@@ -201,9 +205,9 @@ class NearDuplicates:
 
 
 class Contamination:
-    """Rows that share ``n`` words in a row with an evaluation question.
+    """Rows that share an n-gram of ``n`` words with an evaluation question.
 
-    A question of fewer words counts when the row holds all of them in a row.
+    A shorter question counts if the row contains all its words consecutively.
     """
 
     def __init__(self, questions: Iterable[str], n: int):
@@ -226,13 +230,13 @@ class Contamination:
 
 
 class TooLong:
-    """Rows of more tokens than the budget; leaves each row's length in ``_tokens``."""
+    """Rows of more than ``most`` tokens; stores each row's length in ``_tokens``."""
 
     def __init__(self, tokenizer: Any, most: int):
         self.tokenizer, self.most = tokenizer, most
 
     def __call__(self, rows: Sequence[Row]) -> list[str | None]:
-        """See the module's description."""
+        """Per row, the reason or None."""
         lengths = data_sets.token_lengths(rows, self.tokenizer)
         for row, length in zip(rows, lengths, strict=True):
             row["_tokens"] = length
@@ -240,7 +244,7 @@ class TooLong:
 
 
 class OtherLanguage:
-    """Rows in another language than those wanted."""
+    """Rows in a language that is not among the wanted ones."""
 
     def __init__(self, wanted: Sequence[str]):
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
@@ -261,7 +265,7 @@ class OtherLanguage:
 
 
 def outside_contract(name: str) -> Check:
-    """Replies that a format reward does not pay in full."""
+    """A check for replies that do not get the full format reward of this name."""
     reward = mixes.REWARDS[name]
 
     def check(rows: Sequence[Row]) -> list[str | None]:
@@ -276,7 +280,7 @@ def outside_contract(name: str) -> Check:
 
 
 def not_verified(row: Row) -> str | None:
-    """Replies whose answer is not the gold one, and rows without a gold answer."""
+    """The reason if a reply's answer is not the gold answer, or if there is no gold answer."""
     reply, gold = reply_of(row), row.get("answer")
     if reply is None:
         return None
@@ -287,8 +291,8 @@ def not_verified(row: Row) -> str | None:
 
 
 def not_a_number(row: Row) -> str | None:
-    """Gold answers that are not one plain number: a rule could misjudge them."""
+    """The reason if the gold answer is not one plain number, which a rule could misjudge."""
     answer = row.get("answer")
-    if answer is None:  # nothing to verify by a rule, so nothing to misjudge
+    if answer is None:  # no gold answer, so no rule can misjudge it
         return None
     return None if PLAIN_NUMBER.fullmatch(answer.strip()) else "answer is no plain number"

@@ -1,4 +1,4 @@
-"""GSM8K from a folder of its files, as the course's data sets."""
+"""Convert GSM8K (Cobbe et al. 2021), from a folder of its files, to the course's data sets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trlm_utils.files import CourseError, read_rows, shown
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that is not GSM8K's, before anything is started.
+    """Check that a folder has GSM8K's files, before anything is started.
 
     Raises:
         CourseError: when a file is missing, cut off, or lacks a column.
@@ -33,10 +33,14 @@ def check_folder(folder: Path) -> None:
 
 
 def data_sets_of(folder: Path, *, dpo_prompts: int, grpo_prompts: int, seed: int) -> DataSets:
-    """Every data set of the course from GSM8K's files.
+    """All data sets of the course, made from GSM8K's files.
 
-    The preference pairs come from ``model_solutions.jsonl``: of the solutions to one
-    question, a right one is chosen over a wrong one. Those are *test* questions.
+    The preference pairs come from ``model_solutions.jsonl``: for each question, a correct
+    solution is chosen and a wrong one rejected. These are questions of the *test* split.
+
+    Args:
+        dpo_prompts, grpo_prompts: number of prompts for DPO and GRPO.
+        seed: seed of the sampling.
 
     Raises:
         CourseError: see `check_folder`.
@@ -60,7 +64,7 @@ def data_sets_of(folder: Path, *, dpo_prompts: int, grpo_prompts: int, seed: int
         prompts.append(made(key, source, prompt=chat.to_prompt(question), answer=gold))
     random.Random(f"gsm8k/{seed}").shuffle(prompts)
     sets["grpo_prompts"] = prompts
-    sets["check_prompts"] = hold_out(sets, seed, 0.0)  # before anything is chosen from them
+    sets["check_prompts"] = hold_out(sets, seed, 0.0)  # before prompts are sampled from the sets
     prompts = sets["grpo_prompts"]
     sets["grpo_prompts"] = prompts[:grpo_prompts]
     sets["dpo_prompts"] = prompts[grpo_prompts : grpo_prompts + dpo_prompts]
@@ -97,6 +101,6 @@ def _preferences(path: Path) -> Iterator[Row]:
 
 
 def work_of(solution: str) -> str:
-    """A worked solution as one line, without calculator marks and the final answer."""
+    """A solution as one line, without GSM8K's calculator annotations and the final answer."""
     work = solution.partition("####")[0]
     return re.sub(r"\s+", " ", re.sub(r"<<.*?>>", "", work)).strip()

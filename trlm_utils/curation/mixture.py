@@ -1,17 +1,17 @@
-"""A mixture: several sources, brought to one schema, checked, and written as shards.
+"""A mixture of data sources: converted to one schema, filtered, and written as shards.
 
     sources:
       - {hub: HuggingFaceTB/smoltalk2, subset: SFT, split: train, rows: 30000}
       - {path: my/folder, share: 0.2, columns: {question: problem}}
     rows: 50000                       # for sources with a share
     system: You think before you answer.   # for conversations that have none
-    contract: think                        # the form that thoughts are brought to
+    contract: think                        # the format that thoughts are converted to
     checks: {max_tokens: 4096, near_duplicates: 0.8, contamination: 13}
     strata: {length: {at: 1024, long: 1, short: 4}}
 
-`collect` writes Parquet shards, named by the hash of their bytes, and after each one how
-far it got; started again it goes on in the middle of a source. What is left out is
-counted by reason and kept aside in ``rejected.jsonl``.
+`collect` writes Parquet shards, named by the hash of their bytes, and saves its state after
+each shard, so an interrupted collection resumes in the middle of a source. Rejected rows are
+counted by reason and written to ``rejected.jsonl``.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from trlm_utils.files import (
 from trlm_utils.stage import STARTED
 
 BATCH, SHARD_ROWS = 500, 5000
-BAD_SHARE = 0.05  # of a source's rows; more bad ones stop the collection
+BAD_SHARE = 0.05  # largest share of bad rows in a source; more stop the collection
 KEYS = ("sources", "rows", "checks", "strata", "bad_share", "system", "contract")
-FOR_ALL = ("system", "contract")  # what a mixture may say for all its sources
+FOR_ALL = ("system", "contract")  # options of a mixture that hold for all its sources
 STATE, METADATA, REJECTED = "state.json", "metadata.json", "rejected.jsonl"
 
 
@@ -55,11 +55,11 @@ def placed(spec: Row, folder: str) -> Row:
 
 
 def validate(name: str, spec: Row, mirror: str = "", folder: str = "") -> None:
-    """Refuse a mixture that cannot be collected, before anything is collected.
+    """Check that a mixture can be collected, before anything is collected.
 
     Args:
-        mirror: a folder that stands in for the Hub; its files and local ones must exist.
-        folder: what ``{DATA_DIR}`` in a path stands for.
+        mirror: folder used instead of the Hub; its files and local files must exist.
+        folder: replaces ``{DATA_DIR}`` in paths.
 
     Raises:
         CourseError: says which data set and what is wrong with it, in one line.
@@ -104,18 +104,18 @@ def collect(
     mirror: str = "",
     shard_rows: int = SHARD_ROWS,
 ) -> Row:
-    """Collect a mixture into a folder; a finished one with the same inputs is left alone.
+    """Collect a mixture into a folder, unless this was finished before with the same inputs.
 
     Args:
-        name: the data set's name, which says what its rows look like (`schema.kind_of`).
-        spec: see the module's description.
-        questions: what is asked in evaluation, for the check of contamination.
-        mirror: a folder that stands in for the Hub.
-        shard_rows: rows of a shard; as many are held in memory.
+        name: the data set's name; it determines the columns of its rows (`schema.kind_of`).
+        spec: the mixture, see the module's description.
+        questions: evaluation questions, for the contamination check.
+        mirror: folder used instead of the Hub.
+        shard_rows: rows per shard; so many are held in memory.
 
     Returns:
-        The metadata that also stands in ``metadata.json``: requested and actual rows of
-        each source, what was left out and why, seconds of each check, and the shards.
+        The content of ``metadata.json``: requested and actual rows of each source, rejected
+        rows by reason, seconds of each check, and the shards.
 
     Raises:
         CourseError: see `validate`; or a source has more bad rows than ``bad_share``.
@@ -135,7 +135,7 @@ def collect(
     kind = schema.kind_of(name)
     wanted = [quota(source, spec) for source in spec["sources"]]
     bar = _bar(name, sum(n or 0 for n in wanted), sum(s["rows"] for s in state["shards"]))
-    kept: list[Any] = []  # Arrow tables: rows as Python objects would slow down everything
+    kept: list[Any] = []  # Arrow tables: many rows as Python objects would slow down all steps
     aside: list[bytes] = []
 
     def flush() -> None:
@@ -149,8 +149,8 @@ def collect(
     def take(rows: Iterator[Row | BadRow], source: Row, count: Row, limit: int) -> bool:
         """Collect the next batch; False when there is none.
 
-        A function of its own: its rows are gone before the next are read, so Python's search
-        for cycles has few to go through.
+        It is a separate function so that its rows are freed before the next batch is read;
+        then Python's garbage collector has few objects to search.
         """
         batch = itertools.islice(rows, BATCH)
         good, bad = _brought(batch, kind, source, count["read"])
@@ -178,7 +178,7 @@ def collect(
             if sum(map(len, kept)) >= shard_rows:
                 flush()
         if sum(count["bad"].values()):
-            flush()  # so that the bad rows can be looked at
+            flush()  # so that the user can inspect the bad rows
         _not_too_bad(label, count, spec.get("bad_share", BAD_SHARE), folder)
         state["source"] = place + 1
     flush()
@@ -195,7 +195,7 @@ def read(folder: Path, seed: int | None = None) -> list[Row]:
     """All rows of a collected mixture; columns that a row does not have are left out.
 
     Args:
-        seed: of the order, in which sources are mixed; by default one source after another.
+        seed: seed of a shuffle that mixes the sources; by default one source after another.
 
     Raises:
         CourseError: when the collection is not finished, or a shard is missing or damaged.
@@ -237,7 +237,7 @@ def push(folder: Path, repository: str) -> str:
 def _brought(
     batch: Iterable[Row | BadRow], kind: str, source: Row, first: int
 ) -> tuple[list[Row], list[tuple[str, Any]]]:
-    """Rows in the schema, and the bad ones with the reason."""
+    """Rows converted to the schema, and the bad rows, each with its reason."""
     good, bad = [], []
     is_world = "nanoworld" in source
     name, columns = sources.name_of(source), source.get("columns") or {}
@@ -265,7 +265,7 @@ def _brought(
 def _checked(
     rows: list[Row], checks: dict[str, filters.Check], seconds: dict[str, float]
 ) -> tuple[list[Row], list[tuple[str, Row]]]:
-    """Rows that pass all checks, and the others with the reason."""
+    """Rows that pass all checks, and the other rows, each with its reason."""
     left_out: list[tuple[str, Row]] = []
     for name, check in checks.items():
         began = time.perf_counter()
@@ -283,11 +283,11 @@ def _chosen(
     most: int,
     seconds: dict[str, float],
 ) -> tuple[list[Row], list[tuple[str, Row]]]:
-    """Rows that are new and wanted, and the others with the reason.
+    """Rows that are new and within the quotas, and the other rows, each with its reason.
 
-    A row is remembered by the checks that compare only when it is kept. So what a full source
-    or stratum leaves out may still come from a later one, and a resumed collection, which
-    knows the kept rows alone, goes on as a whole one would.
+    The checks for duplicates remember only kept rows. So a row that a full source or stratum
+    rejects may still come from a later source. And a resumed collection, which knows only the
+    kept rows, gives the same result as an uninterrupted one.
     """
     kept: list[Row] = []
     left_out: list[tuple[str, Row]] = []
@@ -319,7 +319,7 @@ def _nothing(requested: int | None) -> Row:
 def _digest(
     name: str, spec: Row, seed: int, questions: Sequence[str], shard_rows: int, mirror: str
 ) -> str:
-    """What a collection depends on; of files the contents, so that a changed one is noticed."""
+    """Hash of all that a collection depends on, including the contents of local files."""
     asked = hashlib.sha256("\n".join(sorted(questions)).encode()).hexdigest()
     files = [
         file_digest(path) for source in spec["sources"] for path in sources.files_of(source, mirror)
@@ -329,9 +329,9 @@ def _digest(
 
 
 def _open(folder: Path, digest: str) -> Row:
-    """How far an earlier collection with the same inputs got; else an empty folder.
+    """State of an earlier collection with the same inputs; else a new state, in an empty folder.
 
-    What another collection left is moved aside, not deleted.
+    Files of a collection with other inputs are moved to another folder, not deleted.
     """
     for name in (METADATA, STATE):
         if (folder / name).is_file():
@@ -351,12 +351,12 @@ def _open(folder: Path, digest: str) -> Row:
 def _remember(
     comparing: dict[str, filters.Duplicates | filters.NearDuplicates], folder: Path, state: Row
 ) -> None:
-    """Show rows of earlier shards to the checks that compare with them."""
+    """Let the checks for duplicates remember the rows of earlier shards."""
     for row in shards.rows_of(folder, state["shards"]) if comparing else ():
         for check in comparing.values():
             check.keep(check.key(row))
     aside = folder / REJECTED
-    if aside.is_file():  # lines behind the last shard belong to rows that are read again
+    if aside.is_file():  # lines after the last shard belong to rows that will be read again
         os.truncate(aside, state["rejected_bytes"])
 
 
@@ -375,7 +375,7 @@ def _set_aside(folder: Path, lines: Sequence[bytes], state: Row) -> None:
 
 
 def _not_too_bad(label: str, count: Row, allowed: float, folder: Path) -> None:
-    """Raises CourseError when more than the allowed share of the rows read is bad."""
+    """Raise CourseError when more than the allowed share of the rows read is bad."""
     bad = sum(count["bad"].values())
     if bad > allowed * count["read"]:
         worst = max(count["bad"], key=count["bad"].__getitem__)
@@ -386,7 +386,7 @@ def _not_too_bad(label: str, count: Row, allowed: float, folder: Path) -> None:
 
 
 def _bar(name: str, total: int, done: int) -> Any:
-    """A progress bar; none where a runner has no one to show it to."""
+    """A progress bar; disabled when the runner executes the notebook."""
     from tqdm.auto import tqdm
 
     hidden = True if os.environ.get(STARTED) else None

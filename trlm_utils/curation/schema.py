@@ -1,11 +1,11 @@
-"""One schema for rows of every origin.
+"""One schema for the rows of all sources.
 
-Chat messages, prompt and completion, question and answer, ShareGPT conversations and
-preference rows come in; what goes out is what the stages read:
+Input: chat messages, prompt and completion, question and answer, ShareGPT conversations, or
+preference rows. Output: one of the four kinds of rows that the stages read:
 
-    messages     {messages}                        a conversation that the assistant ends
+    messages     {messages}                        a conversation; the last turn is the assistant's
     preferences  {prompt, chosen, rejected}        message lists
-    prompts      {prompt, answer} or {prompt, reference}   something to answer
+    prompts      {prompt, answer} or {prompt, reference}   prompts to sample completions for
     eval         {question, answer, band}
 """
 
@@ -27,18 +27,18 @@ ROLES = {
     "gpt": "assistant",
     "model": "assistant",
 }
-# Names that a column goes by, if the source does not say which column holds what.
+# Usual names of each column, tried if the source does not name the column.
 NAMES = {
     "question": ("question", "problem", "instruction", "query", "prompt"),
     "answer": ("answer", "gold", "final_answer"),
     "reply": ("completion", "response", "output", "generation"),
-    "thought": (),  # worked text goes into the thought only where a source says so
-    "reference": ("reference",),  # a good reply, where no answer can be checked
+    "thought": (),  # used only if a source names the column of the thought
+    "reference": ("reference",),  # a good reply, where no answer can be verified
     "difficulty": (),
 }
 ANSWER_FORMS: dict[str, Callable[[str], str | None]] = {
     "plain": lambda text: text.strip() or None,
-    "gsm8k": answers.gsm8k_gold,  # behind ####
+    "gsm8k": answers.gsm8k_gold,  # the number after ####
     "boxed": answers.last_boxed,
 }
 THINK = re.compile(r"<\|?begin_of_thought\|?>\s*(.*?)\s*<\|?end_of_thought\|?>", re.DOTALL)
@@ -46,26 +46,26 @@ SOLUTION = re.compile(r"<\|?begin_of_solution\|?>\s*(.*?)\s*<\|?end_of_solution\
 
 
 class Unfit(ValueError):
-    """A row does not hold what its data set needs; the message is the reason."""
+    """A row lacks something that its data set needs; the message is the reason."""
 
 
 def kind_of(name: str) -> str:
-    """What rows of a data set look like, by its name."""
+    """The kind of a data set's rows, by its name: messages, preferences, prompts or eval."""
     if name in ("preferences", "eval"):
         return name
     return "prompts" if name.endswith("_prompts") else "messages"
 
 
 def bring(row: Row, kind: str, source: Row) -> Row:
-    """A row's content in the course's schema.
+    """Convert a row to the course's schema.
 
     Args:
         kind: "messages", "preferences", "prompts" or "eval".
-        source: its options say which columns to read (``columns``), what an answer looks
-            like (``answer_form``), the ``system`` message and, for eval, the ``band``.
+        source: options of the source: which columns to read (``columns``), the form of
+            answers (``answer_form``), the ``system`` message and, for eval, the ``band``.
 
     Raises:
-        Unfit: the row lacks something, or is not a well-formed conversation.
+        Unfit: when the row lacks something, or is not a well-formed conversation.
     """
     return {
         "messages": _conversation,
@@ -76,7 +76,7 @@ def bring(row: Row, kind: str, source: Row) -> Row:
 
 
 def column(row: Row, what: str, source: Row) -> Any:
-    """The content of the column that holds the question, answer, ...; None without one."""
+    """The content of a row's question, answer, ... (``what``); None if it has no such column."""
     named = (source.get("columns") or {}).get(what)
     if named is not None:
         found: Any = row
@@ -90,7 +90,7 @@ def to_messages(turns: Any) -> list[chat.Message]:
     """Messages from chat turns (role, content) or ShareGPT turns (from, value).
 
     Raises:
-        Unfit: a turn is empty or its role unknown, or the roles do not alternate.
+        Unfit: when a turn is empty, a role is unknown, or the roles do not alternate.
     """
     if not isinstance(turns, list | tuple) or not turns:
         raise Unfit("no turns")
@@ -108,9 +108,10 @@ def to_messages(turns: Any) -> list[chat.Message]:
 
 
 def _is_plain(turns: Sequence[Any]) -> bool:
-    """Whether turns are messages already, the user's and the assistant's in turn.
+    """Whether turns are already messages that alternate between user and assistant.
 
-    Most rows of most chat data sets are, and this looks at them several times faster.
+    This is true for most rows of most chat data sets, and several times faster to test than
+    converting them.
     """
     wanted = "user"
     for turn in turns:
@@ -155,15 +156,16 @@ def _conversation(row: Row, source: Row) -> Row:
 
 
 def one_contract(reply: str, contract: str = "") -> str:
-    """A reply with its thought in a contract's tags, whatever tags it came with.
+    """Convert the tags around a reply's thought to those of a contract.
 
-    Known are ``<think>``, ``<reasoning>``, and the marks of OpenThoughts and Bespoke.
+    Known are ``<think>``, ``<reasoning>``, and the tags of OpenThoughts and Bespoke.
 
     Args:
-        contract: one of `chat.CONTRACTS`; empty leaves all but those marks as they are.
+        contract: one of `chat.CONTRACTS`; if empty, only the tags of OpenThoughts and Bespoke
+            are converted.
 
     Raises:
-        Unfit: a contract is asked for, and there is no whole thought.
+        Unfit: when a contract is given and the reply has no complete thought.
     """
     if "begin_of_thought" in reply:
         thought, answer = THINK.search(reply), SOLUTION.search(reply)
@@ -188,7 +190,7 @@ def _question(row: Row, source: Row) -> str:
 
 
 def gold(row: Row, source: Row) -> str | None:
-    """The gold answer of a row, None without one."""
+    """The gold answer of a row, or None."""
     found = column(row, "answer", source)
     if found is None or isinstance(found, (list, dict, bool)):
         return None

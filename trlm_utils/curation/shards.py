@@ -1,4 +1,4 @@
-"""Shards of a collected data set: Parquet files, each named by the hash of its bytes."""
+"""Shards of a collected data set: Parquet files, each named by the hash of its content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ORIGIN = ("_source_dataset", "_source_subset", "_source_split")
 
 
 def rows_of(folder: Path, shards: Sequence[Row]) -> Iterator[Row]:
-    """Rows of shards; columns that a row does not have are left out."""
+    """The rows of shards; columns that a row does not have are left out."""
     import pyarrow.parquet as parquet
 
     for shard in shards:
@@ -30,7 +30,7 @@ def as_table(rows: Sequence[Row]) -> Any:
 
 
 def write(folder: Path, tables: Sequence[Any]) -> Row:
-    """Write tables as Parquet under a name that holds the hash of its bytes."""
+    """Write tables as one Parquet file, with the hash of its bytes in the name."""
     import pyarrow
     import pyarrow.parquet as parquet
 
@@ -44,7 +44,7 @@ def write(folder: Path, tables: Sequence[Any]) -> Row:
 
 
 def _arrow() -> Any:
-    """All columns that a row of any kind may have."""
+    """The Arrow schema: all columns that a row of any kind may have."""
     import pyarrow
 
     text = pyarrow.string()

@@ -1,14 +1,14 @@
-"""Sources of a mixture: where rows come from, in an order that a seed decides.
+"""Sources of a mixture: read rows from the Hub, from files or from NanoWorld, shuffled by seed.
 
 A source is a dictionary with one of these keys, and the options of `OPTIONS`:
 
     hub: HuggingFaceTB/smoltalk2      a data set on the Hub, streamed
     path: data/gsm8k/train.jsonl      a file, a folder, or a pattern (jsonl, json, csv, parquet)
-    nanoworld: thinking               rows of the embedded world (see `WORLD`)
+    nanoworld: thinking               generated rows (see `WORLD`)
 
-Files are read in a random order, not from the first row on; the Hub's through a shuffle
-buffer. Every row says where it comes from (``_source_dataset``, ``_source_subset``,
-``_source_split``). A line that cannot be read comes as a `BadRow`, not as an error.
+Rows of files are fully shuffled; rows of the Hub pass through a shuffle buffer. Every row
+names its origin (``_source_dataset``, ``_source_subset``, ``_source_split``). A line that
+cannot be parsed is returned as a `BadRow` and raises no error.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from trlm_utils.files import CourseError, from_root, shown
 
 Row = dict[str, Any]
 FORMATS = ("jsonl", "json", "csv", "parquet")
-BUFFER = 10_000  # rows that a streamed source is shuffled within
+BUFFER = 10_000  # rows in the shuffle buffer of a streamed source
 OPTIONS = {
     "subset": str,
     "split": str,
-    "rows": int,  # at most so many rows of this source
-    "share": float,  # or this share of the mixture's rows
+    "rows": int,  # number of rows of this source, at most
+    "share": float,  # or its share of the mixture's rows
     "drop_columns": list,
     "rename_columns": dict,
     "columns": dict,  # which columns hold the question, thought, answer, ... (`schema`)
     "answer_form": str,
     "band": str,
     "system": str,
-    "contract": str,  # form that replies with a thought are brought to (`chat.CONTRACTS`)
-    "options": dict,  # of a nanoworld source
+    "contract": str,  # format that replies with a thought are converted to (`chat.CONTRACTS`)
+    "options": dict,  # options of a nanoworld source
 }
-# What a nanoworld source can be. `rows` is how many problems are drawn.
+# Kinds of nanoworld sources. `rows` is the number of problems.
 WORLD: dict[str, Callable[..., list[Row]]] = {
     "direct": data_sets.world_direct,
     "thinking": data_sets.world_thinking,
@@ -55,17 +55,17 @@ WORLD: dict[str, Callable[..., list[Row]]] = {
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be used: why, and what it holds."""
+    """A row that cannot be used: the reason, and its content."""
 
     reason: str
     content: Any
 
 
 def kind_of(source: Row) -> str:
-    """ "hub", "path" or "nanoworld".
+    """The kind of a source: "hub", "path" or "nanoworld".
 
     Raises:
-        CourseError: when the source names none or several of them, or has an unknown option.
+        CourseError: when the source has none or several of these keys, or an unknown option.
     """
     kinds = [kind for kind in ("hub", "path", "nanoworld") if kind in source]
     if len(kinds) != 1:
@@ -83,10 +83,10 @@ def kind_of(source: Row) -> str:
 
 
 def check(source: Row, mirror: str = "") -> None:
-    """Refuse a source that cannot be read.
+    """Check that a source can be read.
 
     Raises:
-        CourseError: see `kind_of`; or none of its files is there.
+        CourseError: see `kind_of`; or when none of its files exists.
     """
     kind = kind_of(source)
     if kind == "path" or (kind == "hub" and mirror):
@@ -94,7 +94,7 @@ def check(source: Row, mirror: str = "") -> None:
 
 
 def files_of(source: Row, mirror: str = "") -> list[Path]:
-    """The local files that a source is read from; none for the Hub and for NanoWorld.
+    """The local files of a source; empty for the Hub and for NanoWorld.
 
     Raises:
         CourseError: see `check`.
@@ -107,7 +107,7 @@ def placed(source: Row, folder: str) -> Row:
     """The source with ``{DATA_DIR}`` in its path replaced by a folder.
 
     Raises:
-        CourseError: when the path asks for a folder and none is given.
+        CourseError: when the path contains ``{DATA_DIR}`` and no folder is given.
     """
     path = source.get("path", "")
     if "{DATA_DIR}" in path and not folder:
@@ -116,7 +116,7 @@ def placed(source: Row, folder: str) -> Row:
 
 
 def name_of(source: Row) -> str:
-    """What a source is called in tables: data set, subset and split."""
+    """A source's name in tables: data set, subset and split."""
     for kind in ("hub", "path", "nanoworld"):
         if kind in source:
             head = f"nanoworld/{source[kind]}" if kind == "nanoworld" else str(source[kind])
@@ -125,14 +125,16 @@ def name_of(source: Row) -> str:
 
 
 def read(source: Row, seed: int, start: int = 0, mirror: str = "") -> Iterator[Row | BadRow]:
-    """The rows of a source from number ``start`` of its shuffled order on.
+    """The rows of a source in shuffled order, from number ``start`` on.
 
     Args:
-        mirror: a folder that stands in for the Hub, with files named
+        seed: seed of the shuffled order.
+        start: number of rows to skip, to resume an interrupted collection.
+        mirror: folder used instead of the Hub, with files named
             ``<data set with __ for />/<subset or default>/<split>.jsonl``.
 
     Raises:
-        CourseError: when there is no such file, or it is of a format not known.
+        CourseError: when a file is missing or has an unknown format.
     """
     kind = kind_of(source)
     if kind == "hub" and not mirror:
@@ -175,7 +177,7 @@ def _streamed(source: Row, seed: int, start: int) -> Iterator[Row]:
     stream = load_dataset(
         source["hub"], source.get("subset"), split=source.get("split", "train"), streaming=True
     )
-    # the same seed gives the same order, so an interrupted stream skips what it had
+    # the same seed gives the same order, so a resumed stream skips the rows it already had
     yield from stream.shuffle(seed=seed, buffer_size=BUFFER).skip(start)
 
 
@@ -183,7 +185,7 @@ def _files(source: Row, mirror: str) -> list[Path]:
     """The files of a source, sorted.
 
     Raises:
-        CourseError: when there is none, or one of a format not known.
+        CourseError: when there is none, or one has an unknown format.
     """
     if "hub" in source:
         part, split = source.get("subset", "default"), source.get("split", "train")
@@ -204,7 +206,7 @@ def _files(source: Row, mirror: str) -> list[Path]:
 
 
 def _from_files(files: Sequence[Path], seed: int, start: int) -> Iterator[Row | BadRow]:
-    """Rows of all files in one random order, which needs 8 bytes of memory a row."""
+    """Rows of all files in one random order, which takes 8 bytes of memory per row."""
     import numpy as np
 
     tables = [_Lines(path) if path.suffix == ".jsonl" else _Table(path) for path in files]
@@ -220,7 +222,7 @@ def _from_files(files: Sequence[Path], seed: int, start: int) -> Iterator[Row | 
 
 
 class _Lines:
-    """The lines of a JSONL file, read where they lie."""
+    """The lines of a JSONL file with random access; each is read from disk when needed."""
 
     def __init__(self, path: Path):
         import numpy as np
@@ -235,7 +237,7 @@ class _Lines:
         if size and self.bytes[size - 1] != 10:
             ends.append(np.array([size]))
         bounds = np.concatenate(ends)
-        # a line of one byte is empty
+        # a line of one byte (the line break) is empty
         kept = np.flatnonzero(np.diff(bounds) > 1)
         self.starts, self.ends = bounds[kept], bounds[kept + 1]
 
@@ -254,9 +256,9 @@ class _Lines:
 
 
 class _Table:
-    """The rows of a JSON, CSV or Parquet file, through datasets' cache on disk.
+    """The rows of a JSON, CSV or Parquet file, read through the disk cache of datasets.
 
-    A JSON file that holds one object, as MATH's do, is one row.
+    A JSON file with a single object, as in MATH, is one row.
     """
 
     def __init__(self, path: Path):

@@ -1,4 +1,4 @@
-"""Strata of a mixture: shares of kinds of rows, such as one long for four short ones."""
+"""Stratified sampling of a mixture: quotas by length or difficulty, e.g. 1 long to 4 short."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from trlm_utils.files import CourseError
 
 
 class Strata:
-    """Shares of kinds of rows, such as one long for four short ones.
+    """Quotas for the parts of a stratum, such as 1 long row to 4 short rows.
 
-    ``length: {at: 1024, long: 1, short: 4}`` tells rows of at most ``at`` tokens from
-    longer ones; ``difficulty: {easy: [1, 2], hard: [4, 5], ratio: [1, 3]}`` tells them by
-    the value of their difficulty column. A row of a kind that is full is left out.
+    ``length: {at: 1024, long: 1, short: 4}`` divides rows into short (at most ``at`` tokens)
+    and long. ``difficulty: {easy: [1, 2], hard: [4, 5], ratio: [1, 3]}`` divides them by the
+    value of their difficulty column. A row is rejected when the quota of its part is full.
+
+    Args:
+        spec: the mixture, with ``strata``.
+        taken: part -> number of kept rows so far; updated by `take`.
     """
 
     def __init__(self, spec: Row, taken: dict[str, int]):
@@ -27,11 +31,11 @@ class Strata:
 
     @staticmethod
     def _total(stratum: str, spec: Row) -> int:
-        """Rows wanted of the sources that a stratum divides."""
+        """Requested rows of all sources that a stratum divides."""
         return sum(quota(source, spec) or 0 for source in divided(stratum, spec))
 
     def full(self, row: Row) -> str | None:
-        """The reason to leave a row out: one of its parts has enough; None where none has."""
+        """The reason to reject a row, if the quota of one of its parts is full; else None."""
         for part in self._parts(row):
             if self.taken.get(part, 0) >= self.room.get(part, 0):
                 return f"{part}: enough"
@@ -46,7 +50,7 @@ class Strata:
         return [part for stratum in self.spec if (part := self._part(stratum, row))]
 
     def _part(self, stratum: str, row: Row) -> str | None:
-        """The part a row belongs to; None where its source has no difficulty."""
+        """The part of a stratum that a row belongs to; None if it has no difficulty column."""
         parts = self.spec[stratum]
         if stratum == "length":
             return f"length {'short' if row.get('_tokens', 0) <= parts['at'] else 'long'}"
@@ -60,7 +64,7 @@ class Strata:
 
 
 def divided(stratum: str, spec: Row) -> list[Row]:
-    """The sources whose rows a stratum divides: for difficulty, those that know it."""
+    """The sources that a stratum divides; for difficulty, those with such a column."""
     return [
         source
         for source in spec["sources"]
@@ -69,7 +73,7 @@ def divided(stratum: str, spec: Row) -> list[Row]:
 
 
 def validate(spec: Row) -> None:
-    """Refuse strata that are malformed, or that divide sources of unknown size.
+    """Check that strata are well-formed and divide only sources of known size.
 
     Raises:
         CourseError: says which stratum and what is wrong with it.
@@ -91,7 +95,7 @@ def ratios(stratum: str, parts: Any) -> dict[str, float]:
     """Part -> its share of the rows.
 
     Raises:
-        CourseError: when it is not of the form that `Strata` describes.
+        CourseError: when ``parts`` is not in the form that `Strata` describes.
     """
     try:
         if stratum == "length":
@@ -112,7 +116,7 @@ def ratios(stratum: str, parts: Any) -> dict[str, float]:
 
 
 def quota(source: Row, spec: Row) -> int | None:
-    """Rows wanted of a source; None for all of them."""
+    """Requested number of rows of a source; None for all of them."""
     limits = [source["rows"]] if "rows" in source else []
     if "share" in source:
         limits.append(round(source["share"] * spec["rows"]))

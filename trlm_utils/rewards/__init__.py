@@ -1,1 +1,1 @@
-"""Rewards: the library, learned judges, the hack bench, the explorer."""
+"""Rewards: reward functions, learned reward models, reward-hacking tests, interactive explorer."""

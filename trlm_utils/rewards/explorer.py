@@ -1,7 +1,7 @@
-"""The reward explorer: choose completions, move weights and settings, see what wins.
+"""The reward explorer: choose completions, change weights and settings, see the advantages.
 
-`compare` is the arithmetic, `reward_plots.plot_group` the picture, `Explorer` the controls
-around both. Without a browser the first two show the same as the third.
+`compare` computes the table, `reward_plots.plot_group` draws it, and `Explorer` adds the
+widgets. Without a browser the first two show the same content as the third.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from trlm_utils.rewards import hack_bench, mixes, model_rewards, reward_plots
 if TYPE_CHECKING:
     from ipywidgets import VBox
 
-BENCH_PROBLEMS = 8  # enough for a verdict after every move
+BENCH_PROBLEMS = 8  # problems of the hack bench: few, as it runs after every change
 
 
 def compare(
@@ -26,19 +26,19 @@ def compare(
     models: model_rewards.Models | None = None,
     **row: Any,
 ) -> Any:
-    """What a mix pays each completion of one group, part by part.
+    """Rewards and advantages of the completions of one group under a mix of rewards.
 
     Args:
         completions: name -> text, at least two.
-        weights: the mix (see `trlm_utils.rewards.library`).
-        tokenizer: with it lengths are tokens, else words.
-        models: for rewards that ask a model.
-        row: the columns of the prompt's row, as ``answer``; ``prompts`` where a model is
-            asked.
+        weights: the mix (see `trlm_utils.rewards.mixes`).
+        tokenizer: if given, lengths are in tokens, else in words.
+        models: models for rewards that call one.
+        row: the columns of the prompt's row, such as ``answer``; ``prompts`` for rewards
+            that call a model.
 
     Returns:
-        A frame with completion, one column per part (weighted), total, advantage (not
-        divided by the spread, as in Dr. GRPO).
+        A frame with completion, one column per reward (weighted), total, and advantage (not
+        divided by the standard deviation, as in Dr. GRPO).
 
     Raises:
         ValueError: for fewer than two completions, or a mix that cannot be used.
@@ -59,7 +59,7 @@ def compare(
 
 
 def winner(table: Any) -> str:
-    """Which completions the group is moved towards most, in one line."""
+    """One line that names the completions with the largest advantage."""
     best = table["advantage"].max()
     if best < hack_bench.SMALLEST:
         return "all are paid the same: nothing would be learned from this group"
@@ -68,10 +68,10 @@ def winner(table: Any) -> str:
 
 
 class Explorer:
-    """Widgets around `compare`: ``Explorer(...).view`` is what a notebook shows.
+    """Widgets around `compare`: a notebook shows ``Explorer(...).view``.
 
-    Moving a slider, a setting or the selection draws the picture anew. The arguments
-    are those of `compare`; ``weights`` is what the sliders start from.
+    Every change of a slider, a setting or the selection redraws the figure. The arguments
+    are those of `compare`; ``weights`` are the initial values of the sliders.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Explorer:
     ):
         import ipywidgets as widgets
 
-        compare(completions, weights, tokenizer, models, **row)  # what cannot work says so here
+        compare(completions, weights, tokenizer, models, **row)  # raises on invalid arguments
         self.completions, self.tokenizer, self.row = completions, tokenizer, row
         self.models = models
         self.mixes = {"this mix": weights, **mixes.MIXES}
@@ -111,7 +111,7 @@ class Explorer:
 
     @property
     def view(self) -> VBox:
-        """Everything in one column: selection, sliders, verdict, picture."""
+        """All widgets in one column: selection, sliders, verdict, figure."""
         import ipywidgets as widgets
 
         choices = widgets.HBox([self.mix, self.more])
@@ -119,7 +119,7 @@ class Explorer:
 
     @property
     def weights(self) -> mixes.Weights:
-        """The mix as the controls stand, as a recipe would write it."""
+        """The mix that the controls are set to, in the form that a recipe uses."""
         return {
             name: {"weight": slider.value}
             | {setting: widget.value for setting, widget in self.settings[name].items()}
@@ -127,7 +127,7 @@ class Explorer:
         }
 
     def start_from(self, weights: mixes.Weights) -> None:
-        """Set the controls to a mix."""
+        """Set the controls to the values of a mix."""
         self.sliders, self.settings = {}, {}
         for name, given in mixes.expand(weights).items():
             own = dict(given) if isinstance(given, dict) else {"weight": given}
@@ -135,7 +135,7 @@ class Explorer:
         self._lay_out()
 
     def draw(self) -> None:
-        """Compute the table, the picture and the message from the controls."""
+        """Update the table, the figure and the message from the controls."""
         chosen = {name: self.completions[name] for name in self.group.value}
         if len(chosen) < 2:
             self.message.value = "choose at least two completions: rewards are compared in a group"

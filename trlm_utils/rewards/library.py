@@ -1,10 +1,10 @@
-"""Rewards with TRL's signature: completions in, one float (or None) each out.
+"""Reward functions with TRL's signature: completions in, one float (or None) each out.
 
 Every function takes plain strings or conversational completions, and the columns of
 the data set as keyword arguments. ``None`` means "does not apply to this row"; TRL
-leaves such rows out of that reward. Lengths are tokens where TRL hands over
-``completion_ids``, else words. Keyword-only arguments are settings, which a recipe may
-give beside the weight (`trlm_utils.rewards.mixes`).
+leaves such rows out of that reward. Lengths are in tokens if TRL passes
+``completion_ids``, else in words. Keyword-only arguments are settings, which a recipe may
+set together with the weight (`trlm_utils.rewards.mixes`).
 
     >>> accuracy(["<think> 2 + 2: 4.</think> The answer is 4."], answer=["4"])
     [1.0]
@@ -27,8 +27,8 @@ Reward = Callable[..., list[float | None]]
 def texts_of(completions: Completions) -> list[str]:
     """The reply texts, whether completions are strings or message lists.
 
-    A message without content (no reply, or a tool call) is an empty text; of content in
-    parts the texts are joined.
+    A message without content (no reply, or a tool call) gives an empty text. If the content
+    is a list of parts, their texts are joined.
 
     Raises:
         ValueError: for a completion that is neither.
@@ -47,7 +47,7 @@ def _content(messages: Any, place: int) -> str:
 
 
 def token_lists(completions: Completions, completion_ids: Any = None) -> list[list[Any]]:
-    """The tokens of each completion; without ids, its words.
+    """The token ids of each completion; without ids, its words.
 
     Raises:
         ValueError: when there are not as many lists of ids as completions.
@@ -72,9 +72,9 @@ def accuracy(
 ) -> list[float | None]:
     """1.0 when the text after the thought states the gold answer, else 0.0.
 
-    None where the gold answer is empty or cannot be read. Differs from TRL's
-    ``accuracy_reward``, which grades the whole completion, thought included, and
-    accepts only boxed or anchored answers.
+    None if the gold answer is empty or cannot be parsed. TRL's ``accuracy_reward`` differs:
+    it grades the whole completion, including the thought, and accepts only boxed or
+    anchored answers.
 
     Args:
         prefilled: the prompt already ends in ``<think>``.
@@ -92,14 +92,14 @@ def accuracy(
     ]
 
 
-# --- form -------------------------------------------------------------------------
+# --- format -----------------------------------------------------------------------
 
 
 def think_format(completions: Completions, *, prefilled: bool = False, **_: Any) -> list[float]:
     """1.0 for exactly one non-empty thought followed by a non-empty answer, else 0.0.
 
-    Differs from TRL's ``think_format_reward``, which accepts an empty thought and a
-    second ``</think>``.
+    TRL's ``think_format_reward`` differs: it accepts an empty thought and a second
+    ``</think>``.
 
     >>> think_format(["<think> 2 + 2: 4.</think> 4", "<think></think> 4", "4"])
     [1.0, 0.0, 0.0]
@@ -115,7 +115,7 @@ def think_answer_format(
 ) -> list[float]:
     """1.0 for ``<think>...</think><answer>...</answer>`` and nothing else, else 0.0.
 
-    The form of DeepSeek-R1 (Guo et al. 2025). Both parts must say something.
+    The format of DeepSeek-R1 (Guo et al. 2025). Neither part may be empty.
 
     >>> think_answer_format(["<think> 2 + 2: 4.</think> <answer>4</answer>"])
     [1.0]
@@ -163,10 +163,10 @@ def boxed_format(completions: Completions, *, prefilled: bool = False, **_: Any)
 def tag_count(
     completions: Completions, *, tags: Sequence[str] = (answers.OPEN, answers.CLOSE), **_: Any
 ) -> list[float]:
-    """Share of the tags that occur exactly once, in [0, 1]: a graded format reward.
+    """Share of the tags that occur exactly once, in [0, 1]: a partial-credit format reward.
 
-    After open-r1's ``tag_count_reward``. It does not look at the order, so a format
-    contract has to stand beside it.
+    After open-r1's ``tag_count_reward``. It ignores the order of the tags, so combine it
+    with a strict format reward.
 
     >>> tag_count(["<think> so: 4.</think> 4", "<think> so: 4. 4", "4"])
     [1.0, 0.5, 0.0]
@@ -175,17 +175,17 @@ def tag_count(
 
 
 _STEP_MARK = re.compile(
-    # blanks without line breaks, else many empty lines take time that grows with their square
+    # blanks without line breaks; otherwise the time is quadratic in the number of empty lines
     r"(?:^|\n)[^\S\n]*(?:step \d+|\d+[.)]\s|[-*]\s)|\b(?:first|second|third|next|then|finally),",
     re.IGNORECASE,
 )
 
 
 def reasoning_steps(completions: Completions, *, enough: int = 3, **_: Any) -> list[float]:
-    """Marks of steps ("Step 1", "2.", "- ", "First,") in the reply over ``enough``, in [0, 1].
+    """Step markers ("Step 1", "2.", "- ", "First,") divided by ``enough``, in [0, 1].
 
-    After open-r1's ``reasoning_steps_reward``. It counts words, not steps: the hack
-    bench shows what that is worth.
+    After open-r1's ``reasoning_steps_reward``. It counts words, not reasoning steps, so it
+    is easy to game (`trlm_utils.rewards.hack_bench`).
 
     >>> reasoning_steps(["First, 2. Then, 4. Finally, 6.", "6"])
     [1.0, 0.0]
@@ -200,11 +200,11 @@ _SENTENCE = re.compile(r"[.!?;](?=\s|$)|\n")
 
 
 def repetition(completions: Completions, *, prefilled: bool = False, **_: Any) -> list[float]:
-    """Minus the share of sentences in the thought that were said before, in [-1, 0].
+    """Minus the share of sentences in the thought that are repetitions, in [-1, 0].
 
-    Sentence level, because in small worlds token n-grams repeat for good reasons
-    ("12 + 5" occurs in two steps). Sentences end at a full stop, another mark or a line
-    break; spacing, capitals and emphasis do not make a sentence a new one.
+    It compares sentences, because with a small vocabulary token n-grams repeat for good
+    reasons ("12 + 5" occurs in two steps). A sentence ends at a full stop, another mark or a
+    line break. Differences in spacing, capitals and emphasis are ignored.
 
     >>> repetition(["<think> 2 + 2: 4. 2 + 2: 4!</think> 4"])
     [-0.5]
@@ -245,9 +245,9 @@ def ngram_repetition(
 
 
 def brevity(completions: Completions, **_: Any) -> list[float]:
-    """Minus the number of words divided by 100, in [-1, 0]: the plainest length penalty.
+    """Minus the number of words divided by 100, in [-1, 0]: the simplest length penalty.
 
-    A multiple of it is what notebook 13 lets a policy game.
+    Notebook 13 shows how a policy games it when its weight is large.
 
     >>> brevity(["one two three four", "w " * 300])
     [-0.04, -1.0]
@@ -264,11 +264,11 @@ def length_in_group(
     prefilled: bool = False,
     **_: Any,
 ) -> list[float | None]:
-    """Shorter than the rest of the group, in [-0.5, 0.5] (Kimi k1.5, Team Kimi 2025, 2.3.3).
+    """Length relative to the group, in [-0.5, 0.5] (Kimi k1.5, Team Kimi 2025, 2.3.3).
 
-    ``0.5 - (length - shortest) / (longest - shortest)`` for right completions, at most 0
-    for wrong ones, 0 where the whole group has one length. A group are the neighbours
-    that share a prompt; without prompts, all completions.
+    ``0.5 - (length - shortest) / (longest - shortest)`` for correct completions; for wrong
+    ones the same, but at most 0; 0 if all lengths of the group are equal. Consecutive
+    completions with the same prompt are a group; without prompts, all completions are.
 
     >>> length_in_group(["so so so it is 4", "it is 4", "is 5"], ["4", "4", "4"])
     [-0.5, 0.25, 0.0]
@@ -298,8 +298,8 @@ def length_exact(
 ) -> list[float]:
     """``-slope * |target - length|``, in [-1, 0]: the length term of L1-Exact.
 
-    Aggarwal and Welleck 2025 add it to the accuracy, take the target from each prompt
-    and, for completions of thousands of tokens, a slope of 0.0003; the floor is ours.
+    Aggarwal and Welleck 2025 add it to the accuracy, read the target from each prompt and
+    use a slope of 0.0003 for completions of thousands of tokens. The bound -1 is ours.
 
     >>> length_exact(["a b c d"], target=14, slope=0.01)
     [-0.1]
@@ -319,10 +319,10 @@ def length_max(
     prefilled: bool = False,
     **_: Any,
 ) -> list[float | None]:
-    """Right, and not much longer than allowed: L1-Max (Aggarwal and Welleck 2025), in [0, 1].
+    """Correct and not much longer than a target: L1-Max (Aggarwal and Welleck 2025), in [0, 1].
 
-    ``right * clip(slope * (target - length) + offset, 0, 1)``. It holds the accuracy
-    already, so it stands alone or beside a format reward.
+    ``right * clip(slope * (target - length) + offset, 0, 1)``, where ``right`` is the
+    `accuracy`. So do not add the accuracy to it; at most a format reward.
 
     >>> length_max(["it is 4", "it is 5"], ["4", "4"], target=13, slope=0.01)
     [0.6, 0.0]
@@ -344,10 +344,10 @@ def overlong(
     margin: int = 32,
     **_: Any,
 ) -> list[float]:
-    """0, then falling, in [-1, 0], over the last ``margin`` tokens before ``max_length``.
+    """Penalty in [-1, 0] that grows over the last ``margin`` tokens before ``max_length``.
 
-    DAPO's soft overlong punishment (Yu et al. 2025, eq. 13), computed by TRL's
-    ``get_soft_overlong_punishment``.
+    DAPO's soft overlong punishment (Yu et al. 2025, eq. 13): 0 for shorter completions.
+    Computed by TRL's ``get_soft_overlong_punishment``.
 
     Raises:
         ValueError: for a margin above ``max_length``, which would punish empty replies.
@@ -376,15 +376,15 @@ def cosine(
     prefilled: bool = False,
     **_: Any,
 ) -> list[float | None]:
-    """Right and short is best, wrong and short is worst, by default in [-1, 1].
+    """Cosine length reward: correct and short is best, wrong and short worst; default in [-1, 1].
 
-    The form is that of Yeo et al. 2025, the four end points are open-r1's and TRL's:
+    The formula is that of Yeo et al. 2025, the four end points are those of open-r1 and TRL:
 
-    ``long + (short - long) (1 + cos(pi length / max_length)) / 2``: from 1 to 0.5 with
-    growing length for right completions, from -1 to -0.5 for wrong ones (``right`` and
-    ``wrong`` hold what the shortest and the longest get); constant beyond
-    ``max_length``. TRL's ``get_cosine_scaled_reward`` has the same form but grades with
-    TRL's own accuracy, which misses plain answers.
+    ``long + (short - long) (1 + cos(pi length / max_length)) / 2``: falls from 1 to 0.5 with
+    growing length for correct completions, rises from -1 to -0.5 for wrong ones (``right``
+    and ``wrong`` are the rewards of the shortest and the longest); constant beyond
+    ``max_length``. TRL's ``get_cosine_scaled_reward`` has the same formula but uses TRL's
+    own accuracy, which does not accept plain answers.
 
     >>> cosine(["4", "w w w w 4", "5"], ["4", "4", "4"], completion_ids=[[], [1] * 9, []],
     ...        max_length=9)

@@ -1,9 +1,9 @@
-"""Mixes of rewards: names and weights turned into functions for TRL, and into scores.
+"""Mixes of rewards: turn names and weights into reward functions for TRL, and into scores.
 
     REWARD_WEIGHTS: {accuracy: 1.0, cosine: {weight: 2.0, max_length: 3584}}
 
-A mix of another system can be asked for by its name (`MIXES`): ``{tina: 1.0}``. A reward
-of one's own is named by its file and its function (`trlm_utils.rewards.own`):
+A predefined mix can be used by its name (`MIXES`): ``{tina: 1.0}``. A custom reward is
+named by its file and its function (`trlm_utils.rewards.own`):
 ``{"my_rewards.py:politeness": 0.5, accuracy: 1.0}``.
 """
 
@@ -46,7 +46,8 @@ REWARDS: dict[str, Reward] = {
     )
 }
 
-# Mixes by name: this course's, and those of systems it re-creates. Lengths are NanoWorld's.
+# Predefined mixes: the course's own, and those of systems that recipes reproduce. Lengths fit
+# NanoWorld.
 MIXES: dict[str, Weights] = {
     "nano": {"accuracy": 1.0, "think_format": 0.1, "repetition": 0.1},
     # a Qwen2.5-0.5B experiment with the five rewards of open-r1's first recipes
@@ -58,16 +59,16 @@ MIXES: dict[str, Weights] = {
         "ngram_repetition": 1.0,
     },
     "tina": {"think_format": 1.0, "cosine": 2.0},  # Wang et al. 2025, after Open-RS
-    # a Gemma-2-2B entry: one contract, the second reward by domain
+    # a Gemma-2-2B entry: a format reward, and a reward that depends on the domain
     "tunix": {"reasoning_answer_format": 1.0, "routed": 1.0},
 }
 
 
 def expand(weights: Weights) -> Weights:
-    """A mix with the names of other mixes replaced by their parts, weights multiplied.
+    """Replace names of predefined mixes by their rewards, with the weights multiplied.
 
     Raises:
-        ValueError: when a part occurs twice.
+        ValueError: when a reward occurs twice.
     """
     if not isinstance(weights, dict):
         raise ValueError(f"a mix is a table of rewards and weights, not {type(weights).__name__}")
@@ -84,14 +85,15 @@ def expand(weights: Weights) -> Weights:
 
 
 def choose(weights: Weights, models: Models | None = None) -> tuple[list[Reward], list[float]]:
-    """Reward functions and weights for a mix, in a form TRL takes.
+    """Reward functions and weights of a mix, as TRL's GRPOTrainer takes them.
 
     Args:
-        models: for rewards that ask a model; without it they raise when called.
+        weights: the mix, see the module's description.
+        models: models for rewards that call one; without them these raise when called.
 
     Raises:
-        ValueError: for an unknown name or setting, a weight that is no finite number,
-            or no reward at all.
+        ValueError: for an unknown name or setting, a weight that is not a finite number,
+            or an empty mix.
     """
     parts = expand(weights)
     unknown = [name for name in parts if name not in REWARDS and not own.is_own(name)]
@@ -115,23 +117,23 @@ def choose(weights: Weights, models: Models | None = None) -> tuple[list[Reward]
 def _check_weight(name: str, weight: Any) -> None:
     if isinstance(weight, bool) or not isinstance(weight, int | float):
         raise ValueError(f"weight of {name} is {weight!r}, not a number")
-    if not abs(weight) < 1e300:  # isfinite fails on whole numbers that no float holds
+    if not abs(weight) < 1e300:  # isfinite raises for integers beyond the range of floats
         raise ValueError(f"weight of {name} is {weight}, not a finite number")
 
 
 def reward(name: str) -> Reward:
-    """The function behind a name in a mix, one's own included.
+    """The reward function of a name in a mix, from the library or custom.
 
     Raises:
-        ValueError: for a reward of one's own that cannot be used (`own.load`).
+        ValueError: for a custom reward that cannot be used (`own.load`).
     """
     return own.load(name) if own.is_own(name) else REWARDS[name]
 
 
 def _distinct(functions: list[Reward]) -> list[Reward]:
-    """Functions of different names: TRL logs a reward under its name and merges the same.
+    """Give all functions different names, because TRL would merge the logs of equal names.
 
-    The library's keep theirs, and the column of sums is called ``total``.
+    Functions of the library keep their names. ``total`` is reserved for the weighted sum.
     """
     taken, found = {*REWARDS, "total"}, []
     for function in functions:
@@ -147,12 +149,12 @@ def _distinct(functions: list[Reward]) -> list[Reward]:
 
 
 def _is_library(function: Reward) -> bool:
-    """Whether a function, or what it fills in, is one of `REWARDS`."""
+    """Whether a function, or the function that a partial wraps, is one of `REWARDS`."""
     return getattr(function, "func", function) is REWARDS.get(function.__name__)
 
 
 def settings_of(reward: Reward) -> dict[str, Any]:
-    """A reward's settings and their defaults (its keyword-only arguments)."""
+    """A reward's settings (its keyword-only arguments) and their defaults."""
     handed_over = ("completion_ids", "prompts", "models")
     return {
         name: parameter.default
@@ -162,12 +164,12 @@ def settings_of(reward: Reward) -> dict[str, Any]:
 
 
 def can_score(weights: Weights, models: Models | None = None) -> bool:
-    """Whether every reward of a mix finds the model it asks."""
+    """Whether all models that the rewards of a mix call are given."""
     return not any((models or Models()).missing(name) for name in expand(weights))
 
 
 def _with_settings(name: str, settings: dict[str, Any], models: Models | None) -> Reward:
-    """The reward with settings filled in, still under its own name, which TRL logs."""
+    """The reward with its settings applied; it keeps its name, under which TRL logs it."""
     function = reward(name)
     known = settings_of(function)
     unknown = [setting for setting in settings if setting not in known]
@@ -194,7 +196,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _check_setting(where: str, value: Any, default: Any) -> None:
-    """A setting is of its default's kind; numbers are finite and above 0."""
+    """Raise ValueError unless a setting has its default's type; numbers must be finite, above 0."""
     if isinstance(default, bool):
         fits, wanted = isinstance(value, bool), "true or false"
     elif isinstance(default, int | float):
@@ -218,7 +220,11 @@ def _check_setting(where: str, value: Any, default: Any) -> None:
 def score(
     weights: Weights, completions: Completions, models: Models | None = None, **columns: Any
 ) -> list[dict[str, float]]:
-    """Each part and the weighted total, per completion (parts that are None count 0)."""
+    """The rewards of each completion and their weighted ``total`` (None counts as 0).
+
+    Returns:
+        One dictionary per completion: name of the reward -> its value, and ``total``.
+    """
     functions, values = choose(weights, models)
     rows: list[dict[str, float]] = [{} for _ in completions]
     for function, weight in zip(functions, values, strict=True):
@@ -231,7 +237,7 @@ def score(
 
 
 def advantages(rewards: Sequence[float], scale: bool = True) -> list[float]:
-    """GRPO's advantages of one group: reward minus group mean, over the group's spread.
+    """GRPO's advantages of one group: reward minus mean, divided by the standard deviation.
 
     ``A_i = (r_i - mean(r)) / (std(r) + 1e-4)`` with the unbiased standard deviation
     (Shao et al. 2024, DeepSeekMath, section 4.1; constants as in TRL). Without

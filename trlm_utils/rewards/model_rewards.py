@@ -1,4 +1,4 @@
-"""Rewards that ask a model: the policy itself (RLPR), or a learned outcome model."""
+"""Rewards that call a model: the policy itself (RLPR), or a learned outcome reward model."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from trlm_utils import chat, nanoworld
 from trlm_utils.rewards import reference_probability, reward_models
 from trlm_utils.rewards.library import Completions, accuracy, texts_of
 
-# which models a reward asks
+# the attributes of `Models` that a reward needs
 ASKS = {"reference_gain": ("policy", "tokenizer"), "learned": ("judge", "tokenizer")}
 
 
 @dataclass(frozen=True)
 class Models:
-    """What rewards that ask a model look into.
+    """The models that rewards call.
 
     Attributes:
-        policy: the model in training; `reference_gain` asks it.
-        tokenizer: of the policy, and of the judge.
-        judge: a learned outcome reward model; `learned` asks it.
+        policy: the model in training, for `reference_gain`.
+        tokenizer: tokenizer of the policy and of the judge.
+        judge: a learned outcome reward model, for `learned`.
     """
 
     policy: Any = None
@@ -30,11 +30,11 @@ class Models:
     judge: Any = None
 
     def missing(self, reward: str) -> list[str]:
-        """Which of these the reward asks and does not find."""
+        """Names of the attributes that the reward needs and that are None."""
         return [part for part in ASKS.get(reward, ()) if getattr(self, part) is None]
 
     def check(self, reward: str) -> None:
-        """Raise ValueError where the reward cannot be computed."""
+        """Raise ValueError if a model that the reward needs is missing."""
         missing = self.missing(reward)
         if missing:
             raise ValueError(f"{reward} asks a model that was not given: {', '.join(missing)}")
@@ -51,14 +51,18 @@ def reference_gain(
 ) -> list[float | None]:
     """How much more probable the reasoning made the reference answer, in [0, 1].
 
-    ``clip(p(reference | prompt, reasoning) - p(reference | prompt), 0, 1)`` with the
-    mean probability of the tokens (RLPR, Yu et al. 2025), by the policy itself. For
-    answers that no rule can verify. None for rows without reference or answer.
+    ``clip(p(reference | prompt, reasoning) - p(reference | prompt), 0, 1)``, where p is the
+    mean probability of the reference's tokens under the policy (RLPR, Yu et al. 2025). It is
+    meant for answers that no rule can verify. None for rows without reference or answer.
 
     Args:
-        answer: where given, only its tokens within the reference count.
-        reference: what should follow the reasoning; by default NanoWorld's sentence
-            with the answer, or within ``<answer>`` the answer alone.
+        answer: if given, only its tokens within the reference count.
+        reference: the text that should follow the reasoning; by default NanoWorld's sentence
+            with the answer, or only the answer if the completion has ``<answer>``.
+        models: needs policy and tokenizer.
+
+    Raises:
+        ValueError: when a model is missing.
 
     >>> from trlm_utils import models as networks, tokenization
     >>> tokenizer = tokenization.build_tokenizer(["What is 2 + 2? The answer is 4."])
@@ -106,8 +110,8 @@ def routed(
 ) -> list[float | None]:
     """`accuracy` where the answer can be verified, else `reference_gain`, in [0, 1].
 
-    The routing of a Gemma/Tunix entry that trained on verifiable and open tasks with
-    one policy. A row is open when its ``answer`` is empty and it has a ``reference``.
+    This routing comes from a Gemma/Tunix entry that trained one policy on verifiable and
+    open-ended tasks. A row is open-ended if its ``answer`` is empty and it has a ``reference``.
 
     >>> routed(["The answer is 4.", "The answer is 5."], ["2 + 2?", "2 + 2?"], ["4", "4"])
     [1.0, 0.0]
@@ -129,14 +133,18 @@ def learned(
     models: Models = Models(),
     **_: Any,
 ) -> list[float]:
-    """What a learned outcome reward model says, in (0, 1): the logistic of its score.
+    """Score of a learned outcome reward model, in (0, 1): the logistic function of its output.
 
-    The model is trained on preference pairs (Bradley and Terry; TRL's RewardTrainer) in
-    notebook 11. It was right on what it was trained on; a policy that is paid by it
-    writes something else.
+    Notebook 11 trains the model on preference pairs (Bradley-Terry loss; TRL's
+    RewardTrainer). It is reliable only on completions like its training data; a policy that
+    is trained with this reward drifts away from them.
 
     Args:
         prompts: message lists.
+        models: needs judge and tokenizer.
+
+    Raises:
+        ValueError: when a model is missing.
 
     >>> from transformers import LlamaForSequenceClassification
     >>> from trlm_utils import models as networks, tokenization
@@ -154,5 +162,5 @@ def learned(
         for prompt, text in zip(prompts, texts_of(completions), strict=True)
     ]
     scores = reward_models.outcome_scores(models.judge, models.tokenizer, texts)
-    # the same as 1 / (1 + exp(-score)), which overflows for very bad replies
+    # equals 1 / (1 + exp(-score)), which overflows for very low scores
     return [(1 + math.tanh(score / 2)) / 2 for score in scores]

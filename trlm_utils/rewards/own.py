@@ -1,15 +1,15 @@
-r"""Rewards of one's own: a function in a file, named in a mix by both.
+r"""Custom rewards: a function in a file of yours, named in a mix by file and function.
 
     REWARD_WEIGHTS: {"my_rewards.py:politeness": 0.5, accuracy: 1.0}
 
-The file is a path, absolute or from the project's folder. The function has the signature
-that TRL asks for, and gets completions as TRL's trainers give them, as lists of messages:
+The path is absolute or relative to the project's folder. The function has the signature
+that TRL requires. It gets completions as TRL's trainers pass them, as lists of messages:
 
     def politeness(completions, **columns):
         return [float("please" in completion[-1]["content"]) for completion in completions]
 
-Keyword-only arguments with a default are settings. What is wrong with a reward is said in
-one line: before anything is trained where it can be known, else with the completion.
+Keyword-only arguments with a default are settings. A problem with a reward is reported in
+one line: before training where possible, else together with the completion that caused it.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ NAME = re.compile(r"(.+\.py):([A-Za-z_]\w*)")
 
 
 class RewardError(ValueError):
-    """A reward of one's own cannot be used; the message says why, in one line."""
+    """A custom reward cannot be used; the message says why, in one line."""
 
 
 def is_own(name: str) -> bool:
-    """Whether a name in a mix is a file and a function.
+    """Whether a name in a mix is that of a custom reward: ``file.py:function``.
 
     >>> is_own("my_rewards.py:politeness"), is_own("accuracy")
     (True, False)
@@ -45,12 +45,15 @@ def is_own(name: str) -> bool:
 
 
 def file_of(name: str) -> Path:
-    """The file that a name in a mix points to."""
+    """Path of the file in the name of a custom reward."""
     return from_root(NAME.fullmatch(name)[1])
 
 
 def beside(weights: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A mix whose files are looked for in a folder first, as that of ``rewards.json``."""
+    """A mix with paths of custom rewards resolved in ``folder``, where a file is found there.
+
+    Used for mixes read from ``rewards.json``, whose files are next to it.
+    """
     found = {}
     for name, given in weights.items():
         near = folder / name
@@ -60,18 +63,18 @@ def beside(weights: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def load(name: str) -> Any:
-    """The function behind a name, with its results checked.
+    """The function of a custom reward, wrapped so that its results are checked.
 
     Raises:
-        RewardError: when the file is missing or fails, has no such function, or the
-            function cannot be called as a reward is.
+        RewardError: when the file is missing or raises on import, has no such function, or
+            the function cannot be called as a reward.
     """
     path, wanted = file_of(name), NAME.fullmatch(name)[2]
     if not path.is_file():
         raise RewardError(f"reward {name}: there is no file {shown(path)}")
     spec = importlib.util.spec_from_file_location(f"own_rewards_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look up their module here
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
@@ -92,7 +95,7 @@ def load(name: str) -> Any:
 
 
 def _check_signature(name: str, function: Any) -> None:
-    """Refuse a function that TRL could not call."""
+    """Raise RewardError for a function that TRL could not call."""
     parameters = inspect.signature(function).parameters.values()
     if [p.name for p in parameters][:1] != ["completions"]:
         raise RewardError(f"reward {name}: its first argument is not `completions`")
@@ -103,11 +106,11 @@ def _check_signature(name: str, function: Any) -> None:
 
 
 def _checked(name: str, function: Any, path: Path) -> Any:
-    """The function, which from now on returns one finite number or None a completion."""
+    """Wrap a function so that it returns a finite number or None per completion, or raises."""
 
     @functools.wraps(function)
     def reward(completions: Sequence[Any], *args: Any, **kwargs: Any) -> list[float | None]:
-        messages = [  # the bench and the probe have plain texts
+        messages = [  # the hack bench and the reward probe pass plain texts
             [{"role": "assistant", "content": c}] if isinstance(c, str) else c for c in completions
         ]
         try:
@@ -116,7 +119,7 @@ def _checked(name: str, function: Any, path: Path) -> Any:
             raise RewardError(f"reward {name} failed: {_told(error, path)}") from None
         return _numbers(name, found, len(completions))
 
-    reward.__signature__ = inspect.signature(function)  # its settings are read from there
+    reward.__signature__ = inspect.signature(function)  # `mixes.settings_of` reads it
     return reward
 
 
@@ -132,7 +135,7 @@ def _numbers(name: str, found: Any, wanted: int) -> list[float | None]:
     numbers: list[float | None] = []
     for place, value in enumerate(values):
         try:
-            text = isinstance(value, str | bytes)  # float() would read a text, too
+            text = isinstance(value, str | bytes)  # float() would also accept text
             number = None if value is None else math.nan if text else float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
@@ -143,7 +146,7 @@ def _numbers(name: str, found: Any, wanted: int) -> list[float | None]:
 
 
 def _told(error: Exception, path: Path) -> str:
-    """An error in one line, with the line of the file that it comes from."""
+    """An error as one line, with the line number in the file where it occurred."""
     lines = [
         f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path
     ]
@@ -152,14 +155,17 @@ def _told(error: Exception, path: Path) -> str:
 
 
 def _try(reward: Any) -> None:
-    """Call a reward once, with two completions and the columns that training has."""
+    """Call a reward once, with two completions and the columns that training passes."""
     problem = nanoworld.make_problem("own_reward", 0)
     right = chat.think(nanoworld.careful_trace(problem), nanoworld.answer_text(problem.answer))
     reward(**columns_of(problem, [right, "I do not know."]))
 
 
 def columns_of(problem: nanoworld.Problem, texts: Sequence[str]) -> dict[str, list[Any]]:
-    """What TRL hands to a reward for completions of one problem; token ids are made up."""
+    """The arguments that TRL passes to a reward for completions of one problem.
+
+    The token ids are placeholders.
+    """
     n = len(texts)
     return {
         "completions": [[{"role": "assistant", "content": text}] for text in texts],

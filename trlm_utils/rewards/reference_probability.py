@@ -1,8 +1,8 @@
-"""How probable a reference answer is to the model itself, after its own reasoning.
+"""Probability of a reference answer under the policy, given the policy's own reasoning.
 
-The measure behind the reward of RLPR (Yu et al. 2025, *RLPR: Extrapolating RLVR to
-General Domains without Verifiers*): where no rule can verify an answer, ask how much
-more probable the reasoning made the known one.
+This is the basis of the reward of RLPR (Yu et al. 2025, *RLPR: Extrapolating RLVR to
+General Domains without Verifiers*). Where no rule can verify an answer, the reward is how
+much the reasoning increased the probability of the reference answer.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from trlm_utils import answers, generation
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Span = tuple[int, int]  # characters, first and one past the last
+Span = tuple[int, int]  # range of characters: first, and one past the last
 
 TOKENS = 32_768  # tokens in one forward pass, padding included
-LOGITS = 2_048  # rows of logits in one forward pass; a row is one number per token known
+LOGITS = 2_048  # positions with logits in one forward pass
 
 
 def before_the_answer(completion: str) -> str | None:
-    """A completion up to where its answer begins; None where it never gets there.
+    """The part of a completion before its answer; None if the thought is never closed.
 
     >>> before_the_answer("<think> 2 + 3: 5.</think> The answer is 5.")
     '<think> 2 + 3: 5.</think> '
@@ -36,14 +36,15 @@ def before_the_answer(completion: str) -> str | None:
 
 
 def without_reasoning(completion: str) -> str:
-    """Where the answer would begin had the model not reasoned at all."""
+    """The text before the answer if the model had not reasoned: ``<answer>`` or nothing."""
     return "<answer>" if "<answer>" in completion else ""
 
 
 def scored_span(reference: str, answer: str = "") -> Span:
-    """Which characters of a reference count: the answer in it, else all of it.
+    """Range of characters of a reference that count: the answer in it, else all of it.
 
-    Only the last occurrence counts; words around a short answer are probable anyway.
+    It is the last occurrence of the answer. The words around a short answer do not count,
+    because they are probable anyway.
     """
     start = reference.rfind(answer) if answer else -1
     return (start, start + len(answer)) if start >= 0 else (0, len(reference))
@@ -59,16 +60,20 @@ def mean_probabilities(
 ) -> list[float]:
     """Mean probability of the tokens of ``references[i][span]`` after ``contexts[i]``.
 
-    The mean of probabilities, not their product: RLPR found it far less noisy. Logits are
-    computed only where a token that counts is predicted; see `batches` for the memory.
+    The mean of the probabilities, not their product, because RLPR found it far less noisy.
+    Logits are computed only at positions that predict a counted token; `batches` bounds the
+    memory.
 
     Args:
         contexts: rendered text before the reference.
-        spans: characters of each reference that count, first and one past the last.
-        batch_size: texts in one forward pass, at most.
+        spans: range of characters of each reference that counts.
+        batch_size: largest number of texts in one forward pass.
+
+    Returns:
+        One probability in [0, 1] per reference.
 
     Raises:
-        ValueError: for a span that holds no token.
+        ValueError: for a span without a token.
     """
     texts = [context + text for context, text in zip(contexts, references, strict=True)]
     if not texts:
@@ -87,12 +92,12 @@ def mean_probabilities(
 
 
 def tokens_in(offsets: Sequence[Span], span: Span) -> list[int]:
-    """Positions of the tokens that lie in a span of characters, wholly or in part.
+    """Positions of the tokens that overlap a range of characters.
 
-    The first token of a text is never one of them, because nothing predicts it.
+    The first token of a text is never included, because no token predicts it.
 
     Raises:
-        ValueError: when there is none.
+        ValueError: when there is no such token.
     """
     start, end = span
     found = [place for place, (a, b) in enumerate(offsets) if place and b > start and a < end]
@@ -104,15 +109,18 @@ def tokens_in(offsets: Sequence[Span], span: Span) -> list[int]:
 def batches(
     lengths: Sequence[int], wanted: Sequence[Sequence[int]], batch_size: int
 ) -> Iterator[list[int]]:
-    """Texts to read in one forward pass, those of similar length together.
+    """Split texts into batches for a forward pass, with texts of similar length together.
 
-    A batch holds at most ``batch_size`` texts, `TOKENS` tokens with padding, and `LOGITS`
-    rows of logits. Logits are computed at the same positions of all its texts: wherever one
-    of them needs it. A single text may be larger than that.
+    A batch has at most ``batch_size`` texts, `TOKENS` tokens including padding, and `LOGITS`
+    positions with logits. Logits are computed at the same positions in all texts of a batch:
+    at each position where at least one text needs them. A single text may exceed the limits.
 
     Args:
-        lengths: tokens of each text.
-        wanted: positions of the tokens of each text that count.
+        lengths: number of tokens of each text.
+        wanted: positions of the counted tokens of each text.
+
+    Yields:
+        Indices of the texts of one batch.
     """
     batch: list[int] = []
     positions: set[int] = set()
@@ -130,14 +138,14 @@ def batches(
 def _probabilities(
     model: PreTrainedModel, rows: Sequence[list[int]], wanted: Sequence[Sequence[int]]
 ) -> list[list[float]]:
-    """The probability of each wanted token given those before it, from one forward pass."""
+    """The probability of each wanted token given all tokens before it, by one forward pass."""
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
     ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
     mask = pad_sequence([torch.ones(len(row), dtype=torch.long) for row in rows], batch_first=True)
     positions = sorted({place for places in wanted for place in places})
-    kept = torch.tensor(positions) - 1  # logits predict the token that follows
+    kept = torch.tensor(positions) - 1  # logits at a position predict the next token
     following = ids[:, kept + 1, None].to(model.device)
     with generation.evaluating(model):
         logits = model(
@@ -167,11 +175,12 @@ def gains(
 
     Args:
         prompts: rendered prompts.
+        completions: the policy's completions, with reasoning.
         references: the reply that should follow the reasoning.
         given: the answer within each reference, or "" where all of it counts.
 
     Returns:
-        One number in [0, 1] each; 0 for a completion that never gets to an answer.
+        One number in [0, 1] per completion; 0 for one whose thought is never closed.
     """
     found = [0.0] * len(completions)
     heads = {i: before_the_answer(text) for i, text in enumerate(completions)}
@@ -180,7 +189,7 @@ def gains(
         return found
     wanted = {i: (references[i], scored_span(references[i], given[i])) for i in contexts}
     plain = {i: (prompts[i] + without_reasoning(completions[i]), *wanted[i]) for i in contexts}
-    unique = list(dict.fromkeys(plain.values()))  # a group shares what it would say at once
+    unique = list(dict.fromkeys(plain.values()))  # a group shares p(reference | none)
     known = dict(
         zip(unique, mean_probabilities(model, tokenizer, *zip(*unique, strict=True)), strict=True)
     )

@@ -1,7 +1,7 @@
-"""Learned reward models: one score for a reply (outcome), or one per step (process).
+"""Learned reward models: one score per reply (outcome), or one per step (process).
 
-Both start from a model of the course and read the whole rendered conversation. They are
-trained in notebook 11 and saved like any other model.
+Both are initialised from a language model of the course and read the whole rendered
+conversation. Notebook 11 trains and saves them like any other model.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def load_outcome(folder: Path) -> PreTrainedModel:
-    """A sequence classifier with one output from a model folder, a judge's or a policy's.
+    """Load a sequence classifier with one output from a model folder, a judge's or a policy's.
 
-    From a policy's folder the head is new and random.
+    From a policy's folder the classification head is newly initialised.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -31,7 +31,7 @@ def load_outcome(folder: Path) -> PreTrainedModel:
 
 
 def load_process(folder: Path) -> PreTrainedModel:
-    """A token classifier (wrong, right) from a model folder; see `load_outcome`."""
+    """Load a token classifier (wrong, right) from a model folder; see `load_outcome`."""
     from transformers import AutoModelForTokenClassification
 
     check_model_folder(folder)
@@ -42,7 +42,7 @@ def load_process(folder: Path) -> PreTrainedModel:
 def outcome_scores(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> list[float]:
-    """The score of each text, unbounded; only differences mean something.
+    """The unbounded score of each text; only differences between scores have a meaning.
 
     Args:
         texts: rendered prompt and completion.
@@ -59,7 +59,14 @@ def step_chances(
     prompt: str,
     completions: Sequence[str],
 ) -> list[list[float]]:
-    """The probability that each step of each thought is right, by a process model."""
+    """The probability that each step of each thought is correct, by a process reward model.
+
+    Args:
+        prompt: the rendered prompt.
+
+    Returns:
+        One list per completion, with one probability per step.
+    """
     chances: list[list[float]] = []
     start = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
     texts = [prompt + completion for completion in completions]
@@ -75,10 +82,10 @@ def step_chances(
 def process_row(
     tokenizer: PreTrainedTokenizerBase, problem: nanoworld.Problem, completion: str
 ) -> dict[str, list[int]]:
-    """One training row of a process model: labels at the ends of steps, else -100.
+    """One training row of a process reward model: labels at the last tokens of steps.
 
     Returns:
-        ``input_ids``, ``attention_mask`` and ``labels`` (1 right, 0 wrong).
+        ``input_ids``, ``attention_mask`` and ``labels`` (1 right, 0 wrong, -100 elsewhere).
     """
     prompt = chat.render(tokenizer, chat.to_prompt(problem.question), prompt=True)
     before = tokenizer(prompt, add_special_tokens=False)["input_ids"]

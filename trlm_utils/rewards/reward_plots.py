@@ -1,4 +1,4 @@
-"""Figures of rewards: a group of completions, the hack bench, judges, rewards that are gamed."""
+"""Figures of rewards: a group of completions, the hack bench, reward models, reward hacking."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from trlm_utils.plots import COLOURS, MARKERS, STYLE, make_panels, put_legend
 
 
 def plot_hacking(curves: Any) -> Any:
-    """What is paid (above) and what is wanted (below) over training, a column per group.
+    """Reward (top) and held-out accuracy (bottom) over training steps, one column per group.
+
+    Lines are means over seeds; shaded bands reach from the lowest to the highest seed.
 
     Args:
-        curves: rows with group, arm (the cure first), seed, step, reward,
-            held_out_accuracy (`trlm_utils.evaluation.arms.curves`). Lines are means over seeds,
-            shades reach from the lowest to the highest seed.
+        curves: rows with group, arm (the arm with the remedy first), seed, step, reward,
+            held_out_accuracy (`trlm_utils.evaluation.arms.curves`).
     """
     import matplotlib.pyplot as plt
 
@@ -31,7 +32,7 @@ def plot_hacking(curves: Any) -> Any:
             for axis, (name, scale, label) in zip(column, wanted, strict=True):
                 for k, arm in enumerate(dict.fromkeys(rows["arm"])):
                     part = rows[(rows["arm"] == arm) & rows[name].notna()]
-                    if name == "reward":  # steps differ in their prompts
+                    if name == "reward":  # mean of 5 steps, because each step has other prompts
                         part = part.assign(step=5 * ((part["step"] - 1) // 5) + 3)
                     seeds = scale * part.groupby(["step", "seed"])[name].mean().unstack()
                     _seeds_line(axis, seeds, k, arm)
@@ -54,10 +55,10 @@ def _seeds_line(axis: Any, seeds: Any, k: int, label: str) -> None:
 
 
 def plot_group(table: Any) -> Any:
-    """One group of completions: what each part pays, and the advantages that follow.
+    """One group of completions: its weighted rewards, and the resulting advantages.
 
     Args:
-        table: rows with completion, one column per part (weighted), total, advantage
+        table: rows with completion, one column per reward (weighted), total, advantage
             (`trlm_utils.rewards.explorer.compare`).
     """
     import matplotlib.pyplot as plt
@@ -67,7 +68,7 @@ def plot_group(table: Any) -> Any:
     with plt.rc_context(STYLE):
         size = (12, 0.5 * len(table) + 2.2)
         figure, (paid, moved) = plt.subplots(1, 2, figsize=size, sharey=True, width_ratios=(3, 2))
-        ends = {1: [0.0] * len(table), -1: [0.0] * len(table)}  # of the bars so far, by sign
+        ends = {1: [0.0] * len(table), -1: [0.0] * len(table)}  # ends of stacked bars, by sign
         for k, part in enumerate(parts):
             signs = [1 if value >= 0 else -1 for value in table[part]]
             left = [ends[sign][i] for i, sign in enumerate(signs)]
@@ -84,7 +85,7 @@ def plot_group(table: Any) -> Any:
         for axis in (paid, moved):
             axis.axvline(0, color="black", lw=1)
             axis.set_axisbelow(True)
-            axis.use_sticky_edges = False  # else the longest bar ends at the frame
+            axis.use_sticky_edges = False  # else the longest bar touches the frame
             axis.autoscale_view()
         paid.set_yticks(places, table["completion"])
         paid.invert_yaxis()
@@ -94,10 +95,10 @@ def plot_group(table: Any) -> Any:
 
 
 def plot_judges(table: Any) -> Any:
-    """What learned judges say of right and of wrong work: one panel of histograms each.
+    """Histograms of reward models' scores for right and for wrong work, one panel per model.
 
     Args:
-        table: rows with judge, said (its score), truth ("right" or "wrong").
+        table: rows with judge (the reward model), said (its score), truth ("right" or "wrong").
     """
     import matplotlib.pyplot as plt
 
@@ -118,10 +119,10 @@ def plot_judges(table: Any) -> Any:
 
 
 def plot_hack_bench(table: Any) -> Any:
-    """Heat map of what mixes pay for bad behaviours, against honest, right work.
+    """Heat map of the rewards of bad behaviours under mixes, relative to honest, right work.
 
-    A cell shows the margin over the mix's span (largest minus smallest total): 0 is
-    paid like honest work, above 0 (orange, marked) is hackable, -1 is the worst paid.
+    A cell shows the margin divided by the mix's range (largest minus smallest total). 0 is
+    the same reward as honest work, above 0 (orange, marked) is hackable, -1 is the lowest.
 
     Args:
         table: rows with mix, behaviour, total, margin (`trlm_utils.rewards.hack_bench.table`).

@@ -1,7 +1,7 @@
-"""Process rewards: each step of a thought is checked, and each token gets its advantage.
+"""Process rewards: each step of a thought is checked, and each token gets its own advantage.
 
-NanoWorld knows every step, so the check is exact; a learned process model
-(`trlm_utils.rewards.reward_models`) stands in for it elsewhere.
+NanoWorld knows every correct step, so the check is exact. Where the steps are unknown, a
+learned process reward model (`trlm_utils.rewards.reward_models`) replaces it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from trlm_utils import answers, nanoworld
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Steps = list[tuple[int, float]]  # position of a step's last token, its reward
+Steps = list[tuple[int, float]]  # position of each step's last token, and the step's reward
 
 
 def expected(problem: nanoworld.Problem) -> set[str]:
-    """The sentences that a right thought consists of."""
+    """The sentences of a correct thought, one per step."""
     return {nanoworld.step_text(step) for step in problem.steps}
 
 
 def step_ends(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Positions of the tokens that end a sentence of the thought, in a completion's ids.
+    """Positions of the tokens that end a sentence of the thought, in a completion's token ids.
 
-    The closing tag may be several tokens, and its first may begin with the full stop.
+    The closing tag may be several tokens; the first of them may also contain the full stop.
     """
     pieces = [tokenizer.decode([token]) for token in ids]
     thought = "".join(pieces).partition(answers.CLOSE)[0]
@@ -39,14 +39,19 @@ def step_ends(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[in
 
 
 def steps(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, wanted: set[str]) -> Steps:
-    """Each step of a thought with 1.0 where it is one of the wanted ones, else 0.0.
+    """Reward of each step of a thought: 1.0 if it is one of the wanted steps, else 0.0.
 
-    A step said before counts as wrong: else repeating a right step would pay.
+    A repeated step gets 0.0; otherwise the policy could gain reward by repeating a correct
+    step.
+
+    Args:
+        ids: token ids of the completion.
+        wanted: the correct steps (`expected`).
     """
     left, found, start = set(wanted), [], 0
     for end in step_ends(ids, tokenizer):
         text = tokenizer.decode(ids[start : end + 1]).replace(answers.OPEN, "")
-        text = text[: text.rindex(".") + 1].strip()  # without what else is in the last token
+        text = text[: text.rindex(".") + 1].strip()  # the last token may go beyond the full stop
         found.append((end, float(text in left)))
         left.discard(text)
         start = end + 1
@@ -56,16 +61,21 @@ def steps(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, wanted: set[st
 def token_advantages(
     group: Sequence[Steps], lengths: Sequence[int], scale: bool = True
 ) -> list[list[float]]:
-    """Advantages of every token of a group of completions, by sums over steps.
+    """Token advantages of a group of completions: sums of the rewards of later steps.
 
-    All rewards of all steps in the group are centred (and divided by their standard
-    deviation); a token's advantage is the sum over the steps that end at it or later
-    (Shao et al. 2024, DeepSeekMath, 4.1.3). So a step is blamed for what it leads to.
+    The rewards of all steps in the group are centred (and with ``scale`` divided by their
+    standard deviation). A token's advantage is the sum over the steps that end at this token
+    or later (GRPO with process supervision: Shao et al. 2024, DeepSeekMath, 4.1.3). So a
+    step is also credited with its consequences.
 
     Args:
-        group: the steps of each completion; a reward for the answer is a last step, and may
-            stand at the same token as the step before it.
+        group: the steps of each completion. A reward for the answer is one more step at the
+            end; it may be at the same token as the step before it.
         lengths: number of tokens of each completion.
+        scale: divide by the standard deviation; without it as in Dr. GRPO.
+
+    Returns:
+        One list per completion, with one advantage per token.
     """
     mean, spread = _mean_and_spread([reward for found in group for _, reward in found])
     spread = spread if scale else 1.0
@@ -85,14 +95,15 @@ def token_advantages(
 def smallest_advantages(
     group: Sequence[Steps], lengths: Sequence[int], scale: bool = True
 ) -> list[list[float]]:
-    """Advantages of every token of a group of completions, by the worst step ahead.
+    """Token advantages of a group of completions: the smallest reward of the later steps.
 
-    A token's return is the smallest reward of the steps that end at it or later; it is
-    centred by the mean over the group of the returns of whole completions (and divided
-    by their standard deviation). So the number of steps does not count. The hard form of
-    Cheng et al. 2025, *Stop Summation*, who soften the minimum.
+    A token's return is the smallest reward of the steps that end at this token or later. The
+    mean return of whole completions over the group is subtracted (and with ``scale`` the
+    result divided by their standard deviation). So the number of steps has no influence.
+    This is the hard minimum in place of the soft minimum of Cheng et al. 2025, *Stop
+    Summation*.
 
-    Args: as for `token_advantages`; tokens behind the last step get 0.
+    Arguments and result are those of `token_advantages`. Tokens after the last step get 0.
     """
     worst = [min((reward for _, reward in found), default=0.0) for found in group]
     mean, spread = _mean_and_spread(worst)
@@ -117,14 +128,14 @@ def _mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
 
 
 def problem_of(row: dict[str, Any], **options: Any) -> nanoworld.Problem:
-    """The problem behind a prompt of NanoWorld, made again from its id.
+    """The NanoWorld problem of a prompt, generated again from its id.
 
     Args:
         row: ``id`` and ``prompt`` of a data set's row.
-        options: what the data set was made with (see `nanoworld.make_problem`).
+        options: options that the data set was generated with (see `nanoworld.make_problem`).
 
     Raises:
-        ValueError: when these options make another problem, or the row is not NanoWorld's.
+        ValueError: when these options give another problem, or the row is not from NanoWorld.
     """
     split, _, place = row["id"].partition("/")
     seed, _, index = place.partition("/")

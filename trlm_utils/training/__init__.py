@@ -1,1 +1,1 @@
-"""Training: configuration, trainers, optimizers, callbacks, checks before the first step."""
+"""Training: configuration, trainers, optimizers, callbacks, pre-flight checks."""

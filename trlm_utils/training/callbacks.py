@@ -1,4 +1,4 @@
-"""Callbacks of the trainers: progress lines, held-out accuracy, kept checkpoints."""
+"""Trainer callbacks: log lines, progress, held-out accuracy, permanently kept checkpoints."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def step_line(names: Sequence[str], every: int = 1) -> Any:
     """A callback that prints one line per logged step, in terminals and notebooks.
 
     Args:
-        names: log entries to show; those missing from a line are skipped.
-        every: show one in ``every`` logged lines.
+        names: log entries to print; missing ones are skipped.
+        every: print one in ``every`` logged steps.
     """
     from transformers import TrainerCallback
 
@@ -33,7 +33,7 @@ def step_line(names: Sequence[str], every: int = 1) -> Any:
 
 
 def step_progress() -> Any:
-    """A callback that tells `trlm_utils.progress` of every optimizer step."""
+    """A callback that reports every optimizer step to `trlm_utils.progress`."""
     from transformers import TrainerCallback
 
     from trlm_utils import progress
@@ -60,16 +60,17 @@ def held_out_accuracy(
     max_new_tokens: int,
     temperature: float = 0.0,
 ) -> Any:
-    """A callback that answers prompts now and then and logs the share right.
+    """A callback that regularly samples replies to held-out prompts and logs their accuracy.
 
-    It writes ``held_out_accuracy`` into the trainer's log before the first step and
-    every ``every`` steps. Random numbers that it draws are given back, so training is
-    not changed by looking.
+    It writes ``held_out_accuracy`` (in [0, 1]) into the trainer's log before the first step
+    and every ``every`` steps. The state of the random number generators is restored
+    afterwards, so the evaluation does not change the training.
 
     Args:
         rows: prompts with gold answers that the trainer does not train on.
-        every: optimizer steps between two looks.
-        temperature: 0 answers greedily.
+        every: optimizer steps between two evaluations.
+        max_new_tokens: token budget of a completion.
+        temperature: 0 means greedy decoding.
     """
     import torch
     from transformers import TrainerCallback
@@ -108,9 +109,9 @@ def held_out_accuracy(
 
 
 def kept_checkpoints(folder: Path, tokenizer: Any) -> Any:
-    """A callback that keeps the model of every checkpoint in ``<folder>/step_<n>/model``.
+    """A callback that saves the model of every checkpoint in ``<folder>/step_<n>/model``.
 
-    Of a model with adapters the adapters alone are kept; `models.load_model` adds them.
+    If the model has LoRA adapters, only these are saved; `models.load_model` merges them.
     """
     from transformers import TrainerCallback
 
@@ -121,7 +122,7 @@ def kept_checkpoints(folder: Path, tokenizer: Any) -> Any:
             models.save_model(model, tokenizer, folder / f"step_{state.global_step}" / "model")
 
         def on_train_begin(self, args, state, control, model=None, **kwargs):  # noqa: ANN001
-            step = state.global_step  # above 0 when resumed; a kill may have come in between
+            step = state.global_step  # above 0 when resumed: on_save may have been interrupted
             if step and not (folder / f"step_{step}" / "model").exists():
                 self.on_save(args, state, control, model)
 
@@ -129,12 +130,12 @@ def kept_checkpoints(folder: Path, tokenizer: Any) -> Any:
 
 
 def rollout_speed(draw: Any) -> Any:
-    """A callback that puts the speed of rollouts into the last row of the trainer's log.
+    """A callback that writes the speed of rollouts into the last row of the trainer's log.
 
-    There it outlives the process, of which later ones know no seconds.
+    The log is kept in the checkpoint, so the speed is known even after the process ends.
 
     Args:
-        draw: the `rollouts.Rollouts` that the trainer draws with.
+        draw: the `rollouts.Rollouts` that the trainer samples with.
     """
     from transformers import TrainerCallback
 
@@ -146,7 +147,7 @@ def rollout_speed(draw: Any) -> Any:
 
 
 def quiet(trainer: Any, names: Sequence[str], every: int = 1) -> Any:
-    """Replace the trainer's printing and tables by `step_line`, and tell its progress.
+    """Replace the trainer's printing and tables by `step_line`, and report its progress.
 
     Returns:
         The trainer.

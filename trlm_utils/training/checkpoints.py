@@ -1,11 +1,11 @@
-"""Checkpoints of a trainer: which can be resumed from, and going on from the newest.
+"""Checkpoints of a trainer: find complete ones, and resume training from the newest.
 
 transformers 5.23 writes them in three layouts (``Trainer._save_checkpoint``, accelerate's
 ``fsdp_utils``), and ``trainer_state.json`` last:
 
 - one process or DDP: weights (or adapters), ``optimizer.pt``, ``scheduler.pt``, and
   ``rng_state.pth`` or ``rng_state_<rank>.pth``;
-- DeepSpeed: ``global_step<n>/``, named by the file ``latest``;
+- DeepSpeed: ``global_step<n>/``, whose name is in the file ``latest``;
 - FSDP: ``pytorch_model_fsdp.bin`` and ``optimizer.bin``, or folders of shards.
 """
 
@@ -18,16 +18,16 @@ from typing import Any
 
 from trlm_utils.files import free_name
 
-STATE = "trainer_state.json"  # in a checkpoint, and beside them when training has ended
+STATE = "trainer_state.json"  # in each checkpoint; when training has ended, also in its parent
 NAME = re.compile(r"checkpoint-(\d+)")
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_model.bin")
 
 
 def whole_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints that can be resumed from, oldest first.
+    """Complete checkpoints, from which training can be resumed, oldest first.
 
-    A process killed while it saves leaves a checkpoint folder that lacks its last
-    files or holds a cut-off one.
+    A process that is killed while it saves leaves an incomplete checkpoint: files are
+    missing, or one is truncated.
     """
     return list(filter(_is_whole, numbered(folder)))
 
@@ -47,13 +47,13 @@ def _is_whole(checkpoint: Path) -> bool:
             with safe_open(path, "pt") as tensors:
                 tensors.keys()
         return any(layout(checkpoint) for layout in (_plain, _deepspeed, _fsdp))
-    except Exception:  # whatever a cut-off file raises
+    except Exception:  # truncated files raise errors of many types
         return False
 
 
 def _plain(checkpoint: Path) -> bool:
-    """One process, or several with the whole model each (DDP)."""
-    index = list(checkpoint.glob("*.index.json"))  # of weights in several files
+    """Layout of one process, or of several that each hold the whole model (DDP)."""
+    index = list(checkpoint.glob("*.index.json"))  # index of weights in several files
     named = {name for path in index for name in json.loads(path.read_text())["weight_map"].values()}
     weights = [path for pattern in WEIGHTS for path in checkpoint.glob(pattern)]
     random = [*checkpoint.glob("rng_state.pth"), *checkpoint.glob("rng_state_*.pth")]
@@ -62,14 +62,14 @@ def _plain(checkpoint: Path) -> bool:
 
 
 def _deepspeed(checkpoint: Path) -> bool:
-    """DeepSpeed writes ``latest`` after the folder it names."""
+    """DeepSpeed's layout: ``latest`` is written after the folder that it names."""
     latest = checkpoint / "latest"
     states = checkpoint / latest.read_text().strip() if latest.is_file() else None
     return states is not None and any(states.glob("*_states.pt"))
 
 
 def _fsdp(checkpoint: Path) -> bool:
-    """Whole weights in one file; or shards, whose ``.metadata`` is written after them."""
+    """FSDP's layout: all weights in one file; or shards, with ``.metadata`` written last."""
     if not (checkpoint / "scheduler.pt").is_file():
         return False
     for name in ("pytorch_model_fsdp", "optimizer"):
@@ -84,14 +84,14 @@ def _state(folder: Path) -> dict[str, Any]:
 
 
 def train_or_resume(trainer: Any) -> str:
-    """Train, going on from the newest whole checkpoint if there is one.
+    """Train, or resume from the newest complete checkpoint if there is one.
 
-    A training that had ended is not repeated: its model, log and random numbers are those of
-    its last checkpoint, which transformers writes at the last step. Checkpoints that are half
-    written, or of no known layout, are moved to ``partial/``.
+    If the training had already ended, it is not repeated: model, log and random state are
+    loaded from its last checkpoint, which transformers writes at the last step. Checkpoints
+    that are incomplete or of unknown layout are moved to ``partial/``.
 
     Returns:
-        A line saying where training started.
+        A line that says at which step training started.
     """
     folder = Path(trainer.args.output_dir)
     whole = whole_checkpoints(folder)
@@ -109,13 +109,13 @@ def train_or_resume(trainer: Any) -> str:
         trainer.train(resume_from_checkpoint=str(whole[-1]))
         trainer.state.log_history[-1]["tokens_before"] = before
         start = f"went on from step {whole[-1].name.split('-')[1]}"
-    trainer.save_state()  # with the last line of the log, which comes after the last checkpoint
+    trainer.save_state()  # includes the log's last row, which is written after the last checkpoint
     trainer.model.eval()
     return start
 
 
 def _set_aside(checkpoints: list[Path]) -> None:
-    """Move checkpoints out of sight of the trainer, which removes old ones by their name."""
+    """Move checkpoints to another folder, because the trainer deletes old ones by name."""
     for path in checkpoints:
         aside = path.parent / "partial" / path.name
         aside.parent.mkdir(exist_ok=True)
@@ -123,30 +123,30 @@ def _set_aside(checkpoints: list[Path]) -> None:
 
 
 def _steps(trainer: Any) -> int:
-    """Optimizer steps of the whole training."""
+    """Number of optimizer steps of the whole training."""
     *_, steps = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())
     return steps
 
 
 def _take(trainer: Any, checkpoint: Path) -> None:
-    """Bring a trainer to where its training had ended; ``train`` would take one step more."""
+    """Load the state at the end of a training; ``train`` would take one more step."""
     from transformers import TrainerState
 
     trainer._load_from_checkpoint(str(checkpoint))
     ended, step = checkpoint.parent, _state(checkpoint)["global_step"]
     if not (ended / STATE).is_file() or _state(ended)["global_step"] != step:
-        ended = checkpoint  # killed before it wrote the last line of its log
+        ended = checkpoint  # the process was killed before it saved the final state
     trainer.state = TrainerState.load_from_json(str(ended / STATE))
-    # `callbacks.kept_checkpoints` may have been killed before it kept this one
+    # the process may have been killed before `callbacks.kept_checkpoints` saved this model
     trainer.callback_handler.on_train_begin(trainer.args, trainer.state, trainer.control)
-    trainer._load_rng_state(str(checkpoint))  # what comes next draws as after training
+    trainer._load_rng_state(str(checkpoint))  # later sampling draws the same numbers
 
 
 def _go_on_counting(trainer: Any, log: list[dict[str, Any]]) -> int:
-    """Tokens counted up to a checkpoint, from its log.
+    """Restore the trainer's token count from a checkpoint's log, and return it.
 
-    TRL's trainers with ``_total_train_tokens`` (SFT, DPO, reward) count from 0 in a new
-    process; the others keep their count in the trainer's state.
+    TRL's trainers with ``_total_train_tokens`` (SFT, DPO, reward) would count from 0 in a new
+    process; the others keep the count in the trainer's state.
     """
     counted = int(next((row["num_tokens"] for row in reversed(log) if "num_tokens" in row), 0))
     if hasattr(trainer, "_total_train_tokens"):
@@ -155,9 +155,10 @@ def _go_on_counting(trainer: Any, log: list[dict[str, Any]]) -> int:
 
 
 def _log_before_saving() -> Any:
-    """A callback that logs before each checkpoint, so that a resumed log misses nothing.
+    """A callback that logs before each checkpoint, so that a resumed log is complete.
 
-    Sums since the last log line are not in a checkpoint. After the last step none is needed.
+    A checkpoint does not store the metrics accumulated since the last log row. The last step
+    needs no such row.
     """
     from transformers import TrainerCallback
 

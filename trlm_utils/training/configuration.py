@@ -1,7 +1,7 @@
-"""What every training stage shares: precision, configuration, resuming, batches.
+"""Configuration shared by all training stages: settings, precision, batch sizes.
 
-The trainers are TRL's. A notebook builds its own configuration in plain view and
-passes it through `make_config`, which knows the names that TRL renamed or removed.
+The trainers are TRL's. A notebook writes out its own configuration and passes it to
+`make_config`, which knows the names that TRL renamed or removed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from trlm_utils.machine import Precision
 
-# Old name -> what to write today (transformers 5 / TRL 1).
+# Old name -> name in transformers 5 / TRL 1.
 RENAMED = {
     "max_seq_length": "max_length",
     "evaluation_strategy": "eval_strategy",
@@ -24,7 +24,7 @@ RENAMED = {
     "no_cuda": "use_cpu",
 }
 
-# Losses of TRL's trainers, and transformers' schedules (a test compares them with theirs).
+# Losses of TRL's trainers and schedules of transformers (a test compares the lists with theirs).
 LOSSES = {
     "sft": ("nll", "dft"),
     "dpo": (
@@ -40,10 +40,10 @@ SCHEDULERS = (
 
 
 def make_config(config_class: type, **settings: Any) -> Any:
-    """Build a TRL configuration; an unknown name gets one line saying what to write.
+    """Build a TRL configuration, with a helpful message for an unknown name.
 
     Raises:
-        ValueError: for a name that the class does not have.
+        ValueError: for a setting that the class does not have; names the replacement.
     """
     known = {f.name for f in dataclasses.fields(config_class) if f.init}
     for name in settings:
@@ -58,10 +58,14 @@ def make_config(config_class: type, **settings: Any) -> Any:
 def common_settings(
     output_dir: Path, precision: Precision, seed: int, checkpointing: bool = False
 ) -> dict[str, Any]:
-    """Settings that hold for every trainer: local, quiet, safe on this device.
+    """Settings that all trainers share: no remote logging, little output, right for the device.
 
-    TRL's own defaults ask for bf16 and activation checkpointing; on a CPU the first
-    raises and the second slows training and corrupts sampling from the live model.
+    TRL's defaults are bf16 and activation checkpointing. On a CPU the first raises an error,
+    and the second slows training down and corrupts sampling from the model in training.
+
+    Args:
+        output_dir: folder of the checkpoints.
+        checkpointing: use activation checkpointing.
     """
     on_gpu = precision.name != "fp32"
     return {
@@ -80,7 +84,7 @@ def common_settings(
 
 
 def grpo_batch(prompts_per_step: int, group_size: int, micro_batch: int) -> dict[str, int]:
-    """Turn "prompts per step" and "group size" into TRL's batch settings.
+    """Convert "prompts per step" and "group size" into TRL's batch settings.
 
     Args:
         prompts_per_step: prompts in one optimizer step.

@@ -1,4 +1,4 @@
-"""Checkpoints of a training loop of one's own, through accelerate."""
+"""Checkpoints of a custom training loop (notebook 12), through accelerate."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from trlm_utils.files import read_json, write_json
 from trlm_utils.training import checkpoints
 
 STATE = "loop.json"
-KEPT = 2  # checkpoints; the newest can be resumed from
+KEPT = 2  # number of checkpoints on disk; the newest is used to resume
 
 
 def save(accelerator: Any, folder: Path, state: dict[str, Any]) -> None:
-    """Write all that the accelerator prepared, random states included, and the loop's own state.
+    """Save a checkpoint: all objects that the accelerator prepared, random states, loop state.
 
-    The checkpoint gets its name when it is complete, so a kill never leaves half of one.
+    The checkpoint gets its final name only when it is complete.
 
     Args:
-        folder: of the checkpoints.
-        state: what JSON can hold, with ``step``, the optimizer steps done.
+        folder: folder of all checkpoints.
+        state: the loop's state, JSON-serialisable, with ``step``, the optimizer steps done.
     """
     place = folder / f"checkpoint-{state['step']}"
     partial = folder / f"{place.name}.partial"
@@ -34,10 +34,10 @@ def save(accelerator: Any, folder: Path, state: dict[str, Any]) -> None:
 
 
 def resume(accelerator: Any, folder: Path) -> dict[str, Any] | None:
-    """Load the newest checkpoint into all that the accelerator prepared.
+    """Load the newest checkpoint into all objects that the accelerator prepared.
 
     Returns:
-        The loop's state as it was saved; None where there is no checkpoint.
+        The loop's saved state; None if there is no checkpoint.
     """
     whole = found(folder)
     if not whole:
@@ -47,5 +47,5 @@ def resume(accelerator: Any, folder: Path) -> dict[str, Any] | None:
 
 
 def found(folder: Path) -> list[Path]:
-    """Complete checkpoints of such loops, oldest first."""
+    """Complete checkpoints of a loop, oldest first."""
     return [path for path in checkpoints.numbered(folder) if (path / STATE).is_file()]

@@ -1,7 +1,8 @@
 """Optimizers that Hugging Face's trainers do not offer by name.
 
-A trainer takes one as ``optimizers=(optimizer, None)``; with None it makes its own
-AdamW from its configuration. Schedules scale the rates of all groups alike.
+Pass one to a trainer as ``optimizers=(optimizer, None)``. With None in place of the optimizer
+the trainer makes its own AdamW. The schedule scales the learning rates of all parameter
+groups by the same factor.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 OPTIMIZERS = ("muon", "adamw")
-BETA2 = 0.98  # AdamW's memory of squared gradients: short, as these trainings are
-FASTER = 10.0  # steps of the rows of added think tokens, as a multiple of the others'
+BETA2 = 0.98  # decay of AdamW's second moment: below the usual 0.999, as trainings are short
+FASTER = 10.0  # factor on the learning rate of the embedding rows of added think tokens
 
 
 def choose(name: str, model: Any, rate: float, matrix_rate: float) -> Any:
     """The optimizer of an SFT stage: `muon`, or None for the trainer's own AdamW.
+
+    Args:
+        name: "muon" or "adamw".
+        rate, matrix_rate: see `muon`.
 
     Raises:
         ValueError: for another name.
@@ -25,16 +30,16 @@ def choose(name: str, model: Any, rate: float, matrix_rate: float) -> Any:
 
 
 def muon(model: Any, rate: float, matrix_rate: float) -> Any:
-    """Muon for the matrices inside the layers, AdamW for all else, in one optimizer.
+    """One optimizer with Muon for the weight matrices of the layers and AdamW for all else.
 
-    Muon takes the momentum of a weight matrix and makes all its singular values equal
-    before it steps, so that rare directions are learned as fast as common ones (Jordan
-    et al. 2024; by Newton-Schulz iteration). Embeddings, the output layer and vectors
-    keep AdamW, as its authors advise. There is no weight decay.
+    Muon replaces the momentum of a weight matrix by a matrix with the same singular vectors
+    and nearly equal singular values (by Newton-Schulz iteration), so that rare directions
+    are learned as fast as common ones (Jordan et al. 2024). Embeddings, the output layer
+    and vectors use AdamW, as its authors advise. There is no weight decay.
 
     Args:
         rate: learning rate of AdamW.
-        matrix_rate: learning rate of Muon, in units of its normalised step.
+        matrix_rate: learning rate of Muon, which multiplies its normalised step.
 
     Returns:
         A pytorch_optimizer.Muon with two parameter groups.
@@ -60,12 +65,13 @@ def muon(model: Any, rate: float, matrix_rate: float) -> Any:
 def adamw(
     model: Any, rate: float, vector_rate: float, beta2: float = BETA2, decay: float = 0.0
 ) -> Any:
-    """AdamW with a rate of its own for vectors: the scales of the norms, and biases.
+    """AdamW with a separate learning rate for vectors: scales of norm layers, and biases.
 
     Args:
-        rate: learning rate of everything with two or more dimensions.
-        vector_rate: learning rate of what has one.
-        decay: weight decay of what has two or more dimensions.
+        rate: learning rate of parameters with two or more dimensions.
+        vector_rate: learning rate of parameters with one dimension.
+        beta2: decay of the second moment.
+        decay: weight decay of parameters with two or more dimensions.
     """
     from torch.optim import AdamW
 
@@ -79,15 +85,18 @@ def adamw(
 
 
 def faster_rows(model: Any, factor: float = FASTER) -> list[Any]:
-    """Callbacks that give the rows of added think tokens larger steps; none without them.
+    """Callbacks that raise the learning rate of the embedding rows of added think tokens.
 
-    A table of embeddings is one parameter, so its rows cannot have a group of their own.
-    A larger gradient would change nothing either: Adam divides it by its own size. So the
-    step is what is scaled: after the optimizer's, a row is moved ``factor`` times as far.
+    An embedding matrix is one parameter, so its rows cannot have their own parameter group.
+    Scaling the gradient would have no effect, because Adam normalises it. So the update is
+    scaled: after each optimizer step, these rows are moved ``factor`` times as far.
 
     Args:
-        model: with ``think_token_rows`` in its config (see `models.add_think_tokens`).
-        factor: of the learning rate; weight decay is scaled with it.
+        model: a model with ``think_token_rows`` in its config (`models.add_think_tokens`).
+        factor: factor on the learning rate; weight decay is scaled too.
+
+    Returns:
+        A list with one callback; empty if no think tokens were added.
     """
     import torch
     from transformers import TrainerCallback
@@ -110,6 +119,6 @@ def faster_rows(model: Any, factor: float = FASTER) -> list[Any]:
 
 
 def _tables(model: Any) -> list[Any]:
-    """Parameters of the embedding and of the output layer."""
+    """The parameters of the embedding layer and of the output layer."""
     layers = (model.get_input_embeddings(), model.get_output_embeddings())
     return [p for layer in layers if layer is not None for p in layer.parameters()]

@@ -1,8 +1,8 @@
-"""The formulas of PPO that TRL no longer has; notebook 12 builds its loop from them.
+"""The formulas of PPO, which TRL no longer includes; notebook 12 builds its loop from them.
 
 Schulman et al. 2017, *Proximal Policy Optimization Algorithms*; Schulman et al. 2016,
 *High-Dimensional Continuous Control Using Generalized Advantage Estimation* (GAE).
-All tensors are ``[completions, tokens]``; ``mask`` is 1 on the completion's tokens.
+All tensors are ``[completions, tokens]``; ``mask`` is 1 on completion tokens, 0 on padding.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def gae(
     rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: float = 0.95
 ) -> tuple[Tensor, Tensor]:
-    """Advantages and the critic's targets.
+    """Generalized advantage estimation: advantages, and the critic's targets.
 
     ``delta_t = r_t + gamma V_{t+1} - V_t`` and ``A_t = delta_t + gamma lam A_{t+1}``,
-    with ``V = A = 0`` beyond the last token.
+    with ``V = A = 0`` after the last token.
 
     Returns:
-        Advantages, and advantages plus values (what the critic should have said).
+        Advantages, and returns: advantages plus values, the regression targets of the critic.
     """
     import torch
 
@@ -38,22 +38,24 @@ def gae(
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the tokens of all completions."""
+    """Mean over the unmasked tokens of all completions."""
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
 def whitened(values: Tensor, mask: Tensor) -> Tensor:
-    """Values with mean 0 and variance 1 over the tokens of all completions."""
+    """Values normalised to mean 0 and variance 1 over the unmasked tokens of all completions."""
     centred = (values - masked_mean(values, mask)) * mask
     return centred / (masked_mean(centred**2, mask) + 1e-8).sqrt()
 
 
 def policy_loss(new: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, clip: float) -> Tensor:
-    """``-mean(min(rho A, clip(rho, 1 - clip, 1 + clip) A))``, rho the ratio of probabilities.
+    """PPO's clipped loss: ``-mean(min(rho A, clip(rho, 1 - clip, 1 + clip) A))``.
+
+    ``rho = exp(new - old)`` is the ratio of probabilities.
 
     Args:
-        new: log-probabilities of the sampled tokens now.
-        old: those at the time of sampling.
+        new: log-probabilities of the sampled tokens under the current policy.
+        old: log-probabilities under the policy that sampled them.
     """
     import torch
 
@@ -63,11 +65,15 @@ def policy_loss(new: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, clip
 
 
 def value_loss(new: Tensor, old: Tensor, targets: Tensor, mask: Tensor, clip: float) -> Tensor:
-    """Half the squared error, the larger of that with and without a clipped step.
+    """Clipped loss of the critic: half the squared error.
+
+    Per token it is the larger one of the errors with ``new`` and with ``new`` clipped to
+    ``[old - clip, old + clip]``.
 
     Args:
-        new: the critic's values now.
-        old: those at the time of sampling, from which ``clip`` is measured.
+        new: values of the current critic.
+        old: values of the critic at the time of sampling.
+        targets: the returns, see `gae`.
     """
     import torch
 

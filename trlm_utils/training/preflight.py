@@ -1,8 +1,8 @@
-"""Checks before the first step: what cannot work is refused while it is still cheap.
+"""Pre-flight checks: find configurations that cannot work before training starts.
 
-Each check returns a list of `Check`; `report` shows them as one table and raises when
-one of them failed, unless a recipe allows this check to fail and says why (parameter
-ALLOW_FAILED).
+Each check returns a `Check` or a list of them. `report` shows all as one table. It raises
+when a check failed, unless the recipe allows this check to fail and gives a reason
+(parameter ALLOW_FAILED).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from trlm_utils.curation import data_sets
 from trlm_utils.machine import Precision
 from trlm_utils.rewards import hack_bench, library, mixes, model_rewards
 
-# All names of checks, which a recipe may allow to fail one by one.
+# Names of all checks; a recipe may allow each of them to fail.
 CHECKS = (
     "precision",
     "effective batch",
@@ -33,17 +33,17 @@ CHECKS = (
     "completions clipped",
     "paid more than honest work",
 )
-HACK_PROBLEMS = 20  # problems of the hack bench here
-SAMPLE = 500  # rows looked at by checks whose cost grows with the data
+HACK_PROBLEMS = 20  # number of problems in the hack bench
+SAMPLE = 500  # rows used by checks whose cost grows with the data
 
 
 class PreflightError(RuntimeError):
-    """Training was refused; the message says why and how to go on regardless."""
+    """A pre-flight check failed; the message says why, and how to train nevertheless."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the table: what was looked at, what was found, whether it will do."""
+    """One row of the table: name of the check, what was found, whether it passed, advice."""
 
     name: str
     found: str
@@ -52,17 +52,17 @@ class Check:
 
 
 def share(part: float) -> str:
-    """A share as a percentage."""
+    """A share in [0, 1] as text, in per cent."""
     return f"{100 * part:.1f} %"
 
 
 def check_precision(precision: Precision) -> Check:
-    """Which number format was chosen, and why."""
+    """The number format that was chosen, and why; always passes."""
     return Check("precision", f"{precision.name} ({precision.why})", True)
 
 
 def check_batch(config: Any, rows: int) -> Check:
-    """Effective batch and number of optimizer steps; refuses a training of none."""
+    """Effective batch size and number of optimizer steps; fails if there would be no step."""
     batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
     steps = config.max_steps
     if steps <= 0:
@@ -75,19 +75,19 @@ def check_batch(config: Any, rows: int) -> Check:
 def check_truncation(
     texts: Sequence[str], tokenizer: Any, max_length: int, allowed: float = 0.02
 ) -> list[Check]:
-    """Share of rows that max_length cuts, and of rows that lose what ends them.
+    """Share of rows truncated at max_length, and of rows that lose their closing tag or end token.
 
     Args:
         texts: rendered rows.
-        max_length: of the trainer, in tokens.
-        allowed: share of cut rows up to which training is let through.
+        max_length: the trainer's limit, in tokens.
+        allowed: largest share of truncated rows that passes.
     """
     encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     n, end = max(1, len(encoded)), tokenizer.eos_token
     rows = [(text, ids) for text, ids in zip(texts, encoded, strict=True) if len(ids) > max_length]
     kept = [tokenizer.decode(ids[:max_length]) for _, ids in rows]
     cut = len(rows) / n
-    lost = {  # the text is compared, because a tag may be several tokens
+    lost = {  # compares texts, because a tag may be several tokens
         f"lose {name}": sum(
             text.count(mark) > short.count(mark)
             for (text, _), short in zip(rows, kept, strict=True)
@@ -103,7 +103,7 @@ def check_truncation(
 
 
 def check_prefix(conversations: Sequence[Sequence[chat.Message]], tokenizer: Any) -> Check:
-    """Whether prompts for generation are the beginning of what is trained on."""
+    """Whether rendered prompts are prefixes of the texts trained on (`chat.prompt_is_prefix`)."""
     looked = list(conversations)[:SAMPLE]
     good = sum(chat.prompt_is_prefix(tokenizer, messages) for messages in looked)
     found = f"{good} of {len(looked)} rows"
@@ -111,19 +111,19 @@ def check_prefix(conversations: Sequence[Sequence[chat.Message]], tokenizer: Any
 
 
 def check_end_token(trainer: Any) -> Check:
-    """Whether the end token carries loss, on one batch exactly as the trainer sees it.
+    """Whether the end token carries loss, tested on one batch of the trainer.
 
-    Without that a model never learns to stop; the usual reason is a pad token that
-    equals the end token, so that masking one masks the other.
+    Otherwise the model never learns to stop. The usual reason is a pad token that equals the
+    end token, so that masking the padding also masks the end token.
     """
     import torch
 
     name = "end token carries loss"
-    if not len(trainer.train_dataset):  # TRL drops rows without a trained token
+    if not len(trainer.train_dataset):  # TRL drops rows in which no token carries loss
         return Check(name, "no row has a token to train on", False, "raise MAX_LENGTH")
     batch = next(iter(trainer.get_train_dataloader()))
     ids, labels = batch["input_ids"].flatten(), batch["labels"].flatten()
-    # a packed row holds several conversations, and positions begin anew in each
+    # a packed row has several conversations; position_ids restart at 0 in each
     each_row = torch.arange(batch["input_ids"].shape[1], device=ids.device)
     each_row = each_row.expand_as(batch["input_ids"])
     conversation = (batch.get("position_ids", each_row).flatten() == 0).cumsum(0)
@@ -183,14 +183,23 @@ def check_dpo(
 
 @dataclass(frozen=True)
 class Probe:
-    """What sampling a few groups before GRPO shows (shares in [0, 1])."""
+    """Statistics of a few groups of completions sampled before GRPO.
+
+    Attributes:
+        pass_rate: share of correct completions.
+        zero_spread: share of groups whose rewards are all equal, so that advantages are 0.
+        clipped: share of truncated completions.
+        mean_tokens: mean length of a completion, in tokens.
+        table: one row per completion, see `probe_rewards`.
+        hacks: bad behaviours that get more reward than honest work.
+    """
 
     pass_rate: float
     zero_spread: float
     clipped: float
     mean_tokens: float
     table: Any
-    hacks: tuple[str, ...] = ()  # bad behaviours that the mix pays more than honest work
+    hacks: tuple[str, ...] = ()
 
 
 def probe_rewards(
@@ -205,11 +214,18 @@ def probe_rewards(
     seed: int = 0,
     models: model_rewards.Models | None = None,
 ) -> Probe:
-    """Sample a group for each prompt and score it with the mix that will train.
+    """Sample a group for each prompt and score it with the mix of rewards used in training.
+
+    Args:
+        rows: the prompts.
+        weights: the mix (see `trlm_utils.rewards.mixes`).
+        group_size: completions per prompt.
+        max_new_tokens: token budget of a completion.
+        models: models for rewards that call one.
 
     Returns:
         A probe whose table has one row per completion: prompt (the row's id), question,
-        answer, text, right, parts, total. Lengths are tokens, as in training.
+        answer, text, right, one column per reward, total. Lengths are in tokens.
     """
     import pandas as pd
 
@@ -253,7 +269,7 @@ def check_grpo(
     probe: Probe,
     precision: Precision,
 ) -> list[Check]:
-    """All checks for GRPO: the reward probe, and that there is at least one step."""
+    """All checks for GRPO: results of the reward probe, and that there is at least one step."""
     batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
     per_step = batch // config.num_generations
     found = f"{per_step} prompts x {config.num_generations} completions, {prompts} prompts"
@@ -291,10 +307,10 @@ def report(checks: Sequence[Check], allowed: dict[str, str] | None = None) -> An
     """The checks as a data frame.
 
     Args:
-        allowed: name of a check that may fail -> why (parameter ALLOW_FAILED).
+        allowed: name of a check that may fail -> reason (parameter ALLOW_FAILED).
 
     Raises:
-        PreflightError: when a check failed that is not allowed to.
+        PreflightError: when a check failed that is not in ``allowed``.
     """
     import pandas as pd
 

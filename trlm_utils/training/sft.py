@@ -1,8 +1,9 @@
-"""The SFT trainer of the course: TRL's, which on a CPU computes only what the loss needs.
+"""The SFT trainer of the course: TRL's trainer, with less computation on a CPU.
 
-TRL scores every position where there is no Triton, padding and prompts too, and does so
-again in the backward pass to save memory. Here only tokens that are trained on reach the
-output layer, once, and little of a batch is padding. Loss and gradients are the same.
+Without Triton, TRL computes logits at every position, including padding and prompts, and
+recomputes them in the backward pass to save memory. Here logits are computed once, and only
+for tokens that carry loss; packing avoids most of the padding. Loss and gradients are the
+same.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from typing import Any
 
 from trlm_utils.training import optimizers
 
-# Arguments of SFTTrainer that see the batch or compute the loss: theirs is TRL's way.
+# Arguments of SFTTrainer that use the batch or the loss; with one of them TRL's trainer is used.
 OWN_WAYS = {"data_collator", "compute_loss_func", "compute_metrics"}
 
 
 def pack(lengths: Sequence[int], width: int) -> list[list[int]]:
-    """Sort items into bins of at most ``width``, each into the fullest it fits, longest first.
+    """Pack items into bins of capacity ``width`` (best-fit decreasing).
+
+    Items are taken longest first; each goes into the fullest bin that it fits into.
 
     Returns:
-        The bins, as indices of ``lengths``; an item longer than ``width`` has one alone.
+        The bins, as indices of ``lengths``; an item longer than ``width`` gets its own bin.
     """
     bins: list[list[int]] = []
     room: list[int] = []
@@ -39,21 +42,26 @@ def pack(lengths: Sequence[int], width: int) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class PackedRows:
-    """A collator that lays conversations end to end, so that little of a batch is padding.
+    """A data collator that packs several conversations into one row, to avoid padding.
 
-    Rows are as long as the longest conversation. Positions count from 0 in every one.
-    Without an attention mask transformers takes that for its beginning and lets no token
-    see an earlier one, so the loss is that of the padded batch. TRL's ``packing`` makes one
-    row of the whole batch, whose attention costs more than padding without FlashAttention.
+    A row is as long as the batch's longest conversation. The position_ids restart at 0 in
+    each conversation. If there is no attention mask, transformers detects this and masks
+    attention between conversations, so the loss equals that of the padded batch. TRL's
+    ``packing`` puts the whole batch into one row; without FlashAttention the attention over
+    so long a row costs more than padding.
 
     Args:
-        pad: the padding token.
+        pad: id of the padding token.
     """
 
     pad: int
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Turn examples with ``input_ids`` and ``labels`` into one batch."""
+        """Collate examples with ``input_ids`` and ``labels`` into one batch.
+
+        Returns:
+            Integer tensors ``input_ids``, ``labels`` and ``position_ids`` ``[rows, tokens]``.
+        """
         import torch
 
         lengths = [len(example["input_ids"]) for example in examples]
@@ -63,7 +71,7 @@ class PackedRows:
             ids, labels, positions = [], [], []
             for i in chosen:
                 ids += examples[i]["input_ids"]
-                # nothing of the conversation before this one predicts its first token
+                # the first token has no label: the conversation before must not predict it
                 labels += [-100, *examples[i]["labels"][1:]]
                 positions += range(lengths[i])
             rest = width - len(ids)
@@ -74,11 +82,12 @@ class PackedRows:
 
 
 def keeps_apart(model: Any) -> bool:
-    """Whether a position of 0 begins a conversation that sees nothing of those before it.
+    """Whether packed conversations do not influence each other in this model.
 
-    Models of attention layers do so as a rule; state-space and convolution layers, and
-    models that count positions themselves, do not. Asked of the model: whether a second
-    conversation's scores have a gradient in the first one's embeddings.
+    This is usually true for attention layers, which transformers masks where position_ids
+    restart at 0. It is false for state-space and convolution layers, and for models that
+    compute positions themselves. The test: with two packed conversations, the gradient of the
+    second one's logits with respect to the first one's embeddings must be 0.
     """
     import torch
 
@@ -102,12 +111,12 @@ def keeps_apart(model: Any) -> bool:
 
 
 def make_trainer(model: Any, args: Any, **others: Any) -> Any:
-    """An SFTTrainer; anything but the plain loss in one process on a CPU is TRL's as it is.
+    """An SFTTrainer, faster for the plain loss in one process on a CPU; else TRL's unchanged.
 
-    Rows are packed (`PackedRows`) where that keeps conversations apart (`keeps_apart`).
-    Entropy is not logged, and tokens are counted by what is not the padding token.
-    Think tokens that were added to a pretrained model take larger steps everywhere
-    (`optimizers.faster_rows`).
+    In the fast case rows are packed (`PackedRows`) if the model keeps packed conversations
+    independent (`keeps_apart`), entropy is not logged, and all tokens but padding tokens are
+    counted. In both cases the embedding rows of think tokens that were added to a pretrained
+    model have a higher learning rate (`optimizers.faster_rows`).
 
     Args:
         args: an SFTConfig.
@@ -147,7 +156,7 @@ def _trained_tokens_only() -> type:
             trained = targets != -100
             targets = targets[trained]
             head = model.get_output_embeddings()
-            # the model's own forward, so that whatever it does to its logits is still done
+            # use the model's own forward, so that its logit scaling or soft-capping still applies
             hook = head.register_forward_pre_hook(lambda _, hidden: hidden[0][:, :-1][trained])
             try:
                 logits = model(**inputs, use_cache=False).logits.float()

@@ -1,4 +1,4 @@
-"""Whether a model learns its think tag: the tag's probability at its place, early in training."""
+"""Early check that a model learns to open a thought: the probability of the think tag."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any
 from trlm_utils import answers, chat, generation
 from trlm_utils.training.preflight import SAMPLE, Check, report
 
-TAG_ROWS = 8  # rows in which the probability of the think tag is looked at
+TAG_ROWS = 8  # number of rows on which the probability of the think tag is measured
 
 
 def before_the_tag(
     conversations: Sequence[Sequence[chat.Message]], tokenizer: Any, rows: int = TAG_ROWS
 ) -> list[tuple[str, str]]:
-    """What stands before the first ``<think>`` of a conversation's replies, and what follows.
+    """The text before the first ``<think>`` in a conversation's replies, and the tag.
 
     Returns:
-        Pairs of rendered text up to the tag, and the tag with a few characters behind it
-        (tokens may reach beyond it), of the ``rows`` conversations with the least text.
+        Pairs of two texts for the ``rows`` conversations with the shortest first text: the
+        rendered text before the tag, and the tag with a few characters after it (a token may
+        extend beyond the tag).
     """
     found = []
     for messages in list(conversations)[:SAMPLE]:
@@ -34,11 +35,14 @@ def before_the_tag(
 def tag_probability(
     model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]], unseen: Any
 ) -> tuple[float, float]:
-    """Mean probabilities where a thought should open: of the tag, and of ``unseen`` tokens.
+    """Mean probabilities at the position of the tag: of the tag, and of ``unseen`` tokens.
 
     Args:
-        pairs: from `before_the_tag`.
-        unseen: bool tensor ``[vocabulary]``, the tokens that no training row has.
+        pairs: see `before_the_tag`.
+        unseen: bool tensor ``[vocabulary]``, True for tokens that occur in no training row.
+
+    Returns:
+        Mean probability of the tag, and mean total probability of all unseen tokens.
     """
     tags, others = 0.0, 0.0
     texts = [head + rest for head, rest in pairs]
@@ -49,13 +53,13 @@ def tag_probability(
         places = [i for i, (a, b) in enumerate(offsets) if b > start and a < end]
         chances = logits[0, [place - 1 for place in places]].softmax(-1).cpu()
         ids = encoded["input_ids"][0, places, None]
-        tags += float(chances.gather(1, ids).prod())  # a tag of several tokens needs them all
+        tags += float(chances.gather(1, ids).prod())  # product over the tokens of the tag
         others += float(chances[0, unseen].sum())
     return tags / len(pairs), others / len(pairs)
 
 
 def check_tag(probability: float, unseen: float) -> Check:
-    """Whether a thought is likelier to open with its tag than with a token of no training row."""
+    """Check that the tag is more probable than the tokens that occur in no training row."""
     found = f"{probability:.4f} at its place, tokens that no row has {unseen:.4f}"
     advice = "leave ADD_THINK_TOKENS false and LORA_RANK 0, or raise the learning rate"
     return Check(f"probability of {answers.OPEN}", found, probability > unseen, advice)
@@ -66,13 +70,13 @@ def watch_tag(
     conversations: Sequence[Sequence[chat.Message]],
     allowed: dict[str, str] | None = None,
 ) -> Any:
-    """A callback that stops a training early in which the think tag is not learned.
+    """A callback that stops training early if the model does not learn the think tag.
 
-    It looks once, when a tenth of the steps and at least 20 have followed the warm-up;
-    shorter trainings are not checked. It only reads, so results are the same without it.
+    It checks once: after the warm-up and then a tenth of all steps, at least 20. Shorter
+    trainings are not checked. The check does not change the training.
 
     Raises:
-        PreflightError: from the training, when the check fails and is not ``allowed`` to.
+        PreflightError: during training, when the check fails and is not in ``allowed``.
     """
     import torch
     from transformers import TrainerCallback
