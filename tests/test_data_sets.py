@@ -98,7 +98,7 @@ def test_duplicates_differ_in_content_not_in_id():
 
 
 def test_overlong_rows_are_dropped_and_counted(tokenizer):
-    rows = data_sets.world_prompts("overlong", 20, 0, 0.5)
+    rows = data_sets.world_prompts("overlong", 20, 0, [1, 1, 1, 1, 2, 2])
     lengths = data_sets.token_lengths(rows, tokenizer)
     limit = sorted(lengths)[10]
     kept, dropped = data_sets.drop_overlong(rows, tokenizer, limit)
@@ -121,7 +121,7 @@ def test_sample_per_band_keeps_order_and_bounds():
 
 def test_world_stage2_keeps_teacher_shares_and_rows_are_json():
     teachers = {"careful": 0.6, "hasty": 0.4}
-    rows = data_sets.world_thinking(500, 0, teachers, 0.1)
+    rows = data_sets.world_thinking(500, 0, teachers, [9, 9, 9, 9, 2, 2])
     hasty = sum(row["source"] == "nanoworld/hasty" for row in rows) / 500
     assert 0.33 < hasty < 0.47
     assert json.loads(json.dumps(rows[0])) == rows[0]
@@ -164,15 +164,15 @@ def test_check_prompts_of_files_are_taken_out_of_every_training_set():
         for i in range(40)
     ]
     sets = {"grpo_prompts": made, "sft_stage2": told}
-    checks = data_sets.hold_out(sets, 0, 0.5)
+    checks = data_sets.hold_out(sets, 0, [1, 1])
     assert len(checks) == 4  # a tenth
     assert [len(sets[name]) for name in ("grpo_prompts", "sft_stage2")] == [36, 36]
     assert asks(sets, map(data_sets.question_of, checks)) == set()
 
 
 def test_check_prompts_of_a_mixture_of_nanoworld_are_never_trained_on():
-    sets = {"grpo_prompts": data_sets.world_prompts("grpo", 200, 0, 0.5)}
-    checks = data_sets.hold_out(sets, 0, 0.5)
+    sets = {"grpo_prompts": data_sets.world_prompts("grpo", 200, 0, [1, 1, 1, 1, 2, 2])}
+    checks = data_sets.hold_out(sets, 0, [1, 1])
     assert len(checks) == data_sets.CHECK_PROMPTS and len(sets["grpo_prompts"]) == 200
     assert all(nanoworld.is_held_out(data_sets.question_of(row)) for row in checks)
 

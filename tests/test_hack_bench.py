@@ -5,7 +5,7 @@ import pytest
 from trlm_utils import answers, chat, nanoworld
 from trlm_utils.rewards import hack_bench, library, mixes
 
-PROBLEM = nanoworld.make_problem("bench", 1, steps=(3, 3))
+PROBLEM = nanoworld.make_problem("bench", 1, lengths=(0, 0, 1))
 
 
 @pytest.mark.parametrize("contract", list(chat.CONTRACTS))

@@ -224,7 +224,7 @@ def test_difficulty_strata_take_three_hard_rows_for_an_easy_one(tmp_path):
 
 def test_world_rows_keep_their_ids(tmp_path):
     source = {"nanoworld": "thinking", "rows": 4}
-    source["options"] = {"teachers": {"careful": 1.0}, "long_share": 0.0}
+    source["options"] = {"teachers": {"careful": 1.0}, "lengths": [1, 1, 1, 1]}
     mixture.collect("sft_stage2", {"sources": [source]}, tmp_path / "out")
     assert {row["id"].split("/")[0] for row in mixture.read(tmp_path / "out")} == {"sft_stage2"}
 

@@ -45,7 +45,7 @@ def all_problems():
 
 
 def test_answers_follow_from_the_question_alone():
-    for problem in all_problems() + nanoworld.make_problems("train", 200, long_share=0.3):
+    for problem in all_problems() + nanoworld.make_problems("train", 200, lengths=[1] * 10):
         assert solve(problem.question) == problem.answer, problem
 
 
@@ -114,7 +114,7 @@ def test_hasty_skips_the_work_and_is_seldom_right():
 
 
 def test_steps_right_finds_a_wrong_step():
-    problem = nanoworld.make_problem("train", 0, steps=(3, 3), families=("story",))
+    problem = nanoworld.make_problem("train", 0, lengths=(0, 0, 1), families=("story",))
     lines = [nanoworld.step_text(step) for step in problem.steps]
     lines[1] = lines[1].replace("=", "= 1")
     assert nanoworld.steps_right(problem, " ".join(lines)) == [True, False, True]
@@ -130,8 +130,8 @@ def test_teacher_shares_are_kept():
     ("call", "message"),
     [
         (lambda: nanoworld.make_problem("t", 0, families=("nope",)), "unknown family"),
-        (lambda: nanoworld.make_problem("t", 0, steps=(3, 2)), "low <= high"),
-        (lambda: nanoworld.make_problem("t", 0, long_share=1.5), "long_share"),
+        (lambda: nanoworld.make_problem("t", 0, lengths=[0, 0]), "no relative frequencies"),
+        (lambda: nanoworld.make_problem("t", 0, lengths=[1] * 11), "at most 10 steps"),
         (lambda: nanoworld.band_problems("nope", 1), "unknown band"),
         (lambda: nanoworld.draw_teacher({"careful": 0.5}, "k"), "add up to 0.5"),
         (lambda: nanoworld.draw_teacher({"wise": 1.0}, "k"), "unknown teacher"),

@@ -27,7 +27,7 @@ def sft_trainer(model, tokenizer, rows, tmp_path, build=SFTTrainer, **settings):
 
 @pytest.fixture
 def rows():
-    return data_sets.world_thinking(12, 0, {"careful": 1.0}, 0.0)
+    return data_sets.world_thinking(12, 0, {"careful": 1.0}, [1, 1, 1, 1])
 
 
 def failed(checks):

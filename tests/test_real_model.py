@@ -49,7 +49,7 @@ def test_prompts_are_prefixes_in_text_and_in_tokens(loaded, contract):
 def test_it_learns_the_form_within_a_dozen_steps(loaded, tmp_path):
     model, tokenizer = loaded
     tags = len(tokenizer.tokenize(answers.OPEN)), len(tokenizer.tokenize(answers.CLOSE))
-    rows = data_sets.world_thinking(STEPS * BATCH, 0, {"careful": 1.0}, 0.0)
+    rows = data_sets.world_thinking(STEPS * BATCH, 0, {"careful": 1.0}, [1, 1, 1, 1])
     conversations = [row["messages"] for row in rows]
     problems = nanoworld.make_problems("real_check", PROBLEMS, seed=0, held_out=True)
 

@@ -87,7 +87,7 @@ def test_a_stage_may_start_from_another_model_and_run_a_notebook_twice(tmp_path)
         ("06_grpo.LOSS_TYPE=cispo", "has to be above 1"),
         ("05_grpo_rewards.REWARD_WEIGHTS={acuracy: 1.0}", "unknown reward"),
         ("01_data_curation.TEACHERS={careful: 0.5}", "add up to 0.5"),
-        ("01_data_curation.LONG_SHARE=2.0", "must lie in"),
+        ("01_data_curation.STAGE2_STEPS=[1, -2]", "STAGE2_STEPS: .* are no relative frequencies"),
         ("01_data_curation.SOURCE=gsm9k", "SOURCE is 'gsm9k'"),
         ("01_data_curation.TEACHERS={careful", "not YAML"),
     ],

@@ -76,7 +76,7 @@ def test_score_adds_weighted_parts():
 
 
 def test_default_mix_orders_behaviours_as_meant():
-    problem = nanoworld.make_problem("order", 0, steps=(3, 3))
+    problem = nanoworld.make_problem("order", 0, lengths=(0, 0, 1))
     careful = nanoworld.careful_trace(problem)
     rambling, _ = nanoworld.teach(problem, "rambling")
     right, wrong = nanoworld.answer_text(problem.answer), nanoworld.answer_text("none")

@@ -6,7 +6,7 @@ import torch
 from trlm_utils import chat, models, nanoworld, tokenization
 from trlm_utils.rewards import model_rewards, reward_models, step_rewards
 
-PROBLEM = nanoworld.make_problem("judges", 2, steps=(2, 3))
+PROBLEM = nanoworld.make_problem("judges", 2, lengths=(0, 1, 1))
 QUESTION = chat.to_prompt(PROBLEM.question)
 GOOD = chat.think(nanoworld.careful_trace(PROBLEM), nanoworld.answer_text(PROBLEM.answer))
 BAD = chat.think("This is easy.", nanoworld.answer_text("1"))

@@ -122,7 +122,7 @@ def test_world_rows_have_options(tmp_path):
     source = {
         "nanoworld": "thinking",
         "rows": 5,
-        "options": {"teachers": {"careful": 1.0}, "long_share": 0.0},
+        "options": {"teachers": {"careful": 1.0}, "lengths": [1, 1, 1, 1]},
     }
     rows = list(sources.read(source, seed=0))
     assert len(rows) == 5 and rows[0]["source"] == "nanoworld/careful"

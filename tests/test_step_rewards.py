@@ -5,7 +5,8 @@ import pytest
 from trlm_utils import chat, nanoworld
 from trlm_utils.rewards import step_rewards
 
-PROBLEM = nanoworld.make_problem("process", 1, steps=(2, 2))
+LENGTHS = [1, 1, 1, 1, 2, 2]
+PROBLEM = nanoworld.make_problem("process", 1, lengths=(0, 1))
 CAREFUL = nanoworld.careful_trace(PROBLEM)
 ANSWER = nanoworld.answer_text(PROBLEM.answer)
 
@@ -101,13 +102,13 @@ def test_a_completion_without_steps_is_worth_nothing():
 
 
 def test_the_problem_behind_a_prompt():
-    problem = nanoworld.make_problem("grpo", 7, seed=3, long_share=0.5)
+    problem = nanoworld.make_problem("grpo", 7, seed=3, lengths=LENGTHS)
     row = {"id": problem.id, "prompt": chat.to_prompt(problem.question)}
-    assert step_rewards.problem_of(row, long_share=0.5) == problem
+    assert step_rewards.problem_of(row, lengths=LENGTHS) == problem
     other = {"id": problem.id, "prompt": chat.to_prompt("What is 2 + 2?")}
     for bad in (other, {**row, "id": "gsm8k-4"}):
         with pytest.raises(ValueError, match="cannot be made again"):
-            step_rewards.problem_of(bad, long_share=0.5)
+            step_rewards.problem_of(bad, lengths=LENGTHS)
 
 
 def test_steps_are_found_where_a_tag_is_several_tokens(downloaded):

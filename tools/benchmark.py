@@ -79,7 +79,7 @@ def rollouts(run: Path, repeats: int, groups: int = 64, size: int = 8, budget: i
     model, tokenizer = models.load_model(run / "04_dpo" / "model")
     machine.limit_threads(model)
     model.eval()
-    problems = nanoworld.make_problems("benchmark", groups, long_share=0.5)
+    problems = nanoworld.make_problems("benchmark", groups, lengths=nanoworld.between(1, 6))
     texts = [chat.render(tokenizer, chat.to_prompt(p.question), prompt=True) for p in problems]
     encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
     prompts = [ids for ids in encoded for _ in range(size)]

@@ -109,7 +109,7 @@ def time_to_target(
     build = sft.make_trainer if settings.pop("lean", False) else SFTTrainer
     tokenizer = tokenization.build_tokenizer(nanoworld.sample_text())
     model = models.build_model(tokenizer, seed=seed)
-    rows = data_sets.world_thinking(ROWS, seed, {"careful": 1.0}, 0.08)
+    rows = data_sets.world_thinking(ROWS, seed, {"careful": 1.0}, [23, 23, 23, 23, 4, 4])
     config = SFTConfig(
         output_dir=str(folder),
         **{"learning_rate": RATE, "max_length": 256, "seed": seed, "bf16": False} | settings,

@@ -6,7 +6,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-NAMES = ("Ana", "Ben", "Cleo", "Dan", "Eva", "Finn")
+# more names than a chain can be long, so that nobody comes back in a comparison
+NAMES = tuple("Ana Ben Cleo Dan Eva Finn Gus Hana Ivan Jade Kai Lena".split())
+PLAYERS = NAMES[:6]  # of swaps, and owners in stories
 THINGS = ("apples", "books", "coins", "cups")
 MONTHS = (
     "January February March April May June July August September October November December"
@@ -66,7 +68,7 @@ def _months(rng: random.Random, n: int) -> list[str]:
 
 
 def _story(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[Step]]:
-    name, things = rng.choice(NAMES), rng.choice(THINGS)
+    name, things = rng.choice(PLAYERS), rng.choice(THINGS)
     start, changes = _changes(rng, n)
     verbs = {"+": "brings", "-": "takes"}
     if reworded:
@@ -97,7 +99,7 @@ def _compare(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[Step
     # latest sentence about it counts.
     people = [rng.choice(NAMES)]
     while len(people) <= n:
-        people.append(rng.choice([m for m in NAMES if m not in people[-4:]]))
+        people.append(rng.choice([m for m in NAMES if m not in people]))
     start, changes = _changes(rng, n)
     verbs = {"+": "trails", "-": "beats"}
     if reworded:
@@ -111,12 +113,12 @@ def _compare(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[Step
 
 
 def _swap(rng: random.Random, n: int, reworded: bool) -> tuple[str, list[Step]]:
-    holder = start = rng.choice(NAMES)
+    holder = start = rng.choice(PLAYERS)
     steps = []
     for month in _months(rng, n):
         # Some swaps move the ball; the others are distractors.
         moves = rng.random() < 0.6
-        others = [m for m in NAMES if m != holder]
+        others = [m for m in PLAYERS if m != holder]
         pair = [holder, rng.choice(others)] if moves else rng.sample(others, 2)
         after = pair[1] if moves else holder
         rng.shuffle(pair)

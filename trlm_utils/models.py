@@ -28,26 +28,37 @@ def build_model(
     layers: int = 2,
     heads: int = HEADS,
     max_positions: int = 512,
+    qk_norm: bool = True,
     seed: int = 0,
 ) -> PreTrainedModel:
-    """Make a Llama with random weights (SmolLM2's architecture, tied embeddings).
+    """Make a model with random weights: Qwen3's architecture, embeddings tied.
+
+    It is Llama's (SmolLM2's) with one part more: queries and keys are normalised before
+    they are compared (Henry et al. 2020, "Query-Key Normalization for Transformers").
+
+    Args:
+        qk_norm: False leaves that part out, which gives a Llama.
 
     Raises:
         ValueError: when hidden_size is not a multiple of 2 x heads.
     """
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
     if hidden_size % (2 * heads):
         raise ValueError(f"hidden_size {hidden_size} is not a multiple of 2 x {heads}")
     torch.manual_seed(seed)
-    config = LlamaConfig(
+    make_config, make_model = LlamaConfig, LlamaForCausalLM
+    if qk_norm:
+        make_config, make_model = Qwen3Config, Qwen3ForCausalLM
+    config = make_config(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
         intermediate_size=3 * hidden_size,
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=heads,
+        head_dim=hidden_size // heads,
         max_position_embeddings=max_positions,
         initializer_range=0.1,  # with the usual 0.02 so narrow a model learns far more slowly
         tie_word_embeddings=True,
@@ -55,7 +66,7 @@ def build_model(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return placed(LlamaForCausalLM(config))
+    return placed(make_model(config))
 
 
 def load_base(

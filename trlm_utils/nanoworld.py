@@ -16,15 +16,26 @@ disjoint by construction: a hash of the question assigns it to one of the two si
 from __future__ import annotations
 
 import hashlib
+import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from trlm_utils.families import MAKERS, MAX_NUMBER, NAMES, THINGS, Step, answer_of, work_text
+from trlm_utils.families import (
+    MAKERS,
+    MAX_NUMBER,
+    NAMES,
+    PLAYERS,
+    THINGS,
+    Step,
+    answer_of,
+    work_text,
+)
 
 FAMILIES = ("story", "expression", "compare", "swap")  # seen in training
 HELD_OUT_FAMILY = "truth"  # never trained on
 TEACHERS = ("careful", "hasty", "rambling", "slipping")
+MOST_STEPS = 10  # as many as there are variables, and fewer than months and names
 EASY, CHECK = "This is easy.", "Let me check."  # phrases of the hasty and rambling teachers
 
 # Evaluation band -> (families, smallest and largest number of steps, reworded?)
@@ -32,6 +43,7 @@ BANDS: dict[str, tuple[tuple[str, ...], int, int, bool]] = {
     "in_distribution": (FAMILIES, 1, 4, False),
     "longer": (FAMILIES, 5, 6, False),
     "longest": (FAMILIES, 7, 8, False),
+    "beyond": (FAMILIES, 9, 10, False),
     "new_phrasing": (("story", "compare"), 1, 4, True),
     "new_family": ((HELD_OUT_FAMILY,), 1, 4, False),
 }
@@ -48,13 +60,17 @@ class Problem:
     steps: tuple[Step, ...]
 
     def row(self) -> dict[str, object]:
-        """The flat record written to data files; ``difficulty`` counts steps."""
+        """The flat record written to data files.
+
+        ``difficulty`` counts steps; ``worked`` are the steps as a right solution states them.
+        """
         return {
             "id": self.id,
             "family": self.family,
             "difficulty": len(self.steps),
             "question": self.question,
             "answer": self.answer,
+            "worked": [step_text(step)[:-1] for step in self.steps],
         }
 
 
@@ -75,9 +91,7 @@ def make_problem(
     *,
     seed: int = 0,
     families: tuple[str, ...] = FAMILIES,
-    steps: tuple[int, int] = (1, 4),
-    long_share: float = 0.0,
-    long_steps: tuple[int, int] = (5, 6),
+    lengths: Sequence[float] = (1, 1, 1, 1),
     reworded: bool = False,
     held_out: bool = False,
 ) -> Problem:
@@ -88,32 +102,47 @@ def make_problem(
         index: position in the split, from 0.
         seed: seed of the problem generator.
         families: families to draw from, uniformly.
-        steps: smallest and largest number of steps, both included.
-        long_share: share of problems drawn from ``long_steps`` instead, in [0, 1].
-        long_steps: step range of those longer problems.
+        lengths: relative frequency of problems with 1, 2, 3, ... steps (see `between`).
         reworded: use the wording that training data never contain.
         held_out: draw from the held-out side of the hash split (`is_held_out`).
 
     Raises:
-        ValueError: for an unknown family, an empty step range or a bad share.
+        ValueError: for an unknown family, or lengths that `check_lengths` refuses.
     """
     unknown = [f for f in families if f not in MAKERS]
     if unknown or not families:
         raise ValueError(f"unknown family {unknown}; known: {sorted(MAKERS)}")
-    if not 1 <= steps[0] <= steps[1] or not 1 <= long_steps[0] <= long_steps[1]:
-        raise ValueError(f"steps must be 1 <= low <= high, got {steps}, {long_steps}")
-    if not 0.0 <= long_share <= 1.0:
-        raise ValueError(f"long_share must lie in [0, 1], got {long_share}")
+    check_lengths(lengths)
     rng = random.Random(f"{seed}/{split}/{index}")
     family = rng.choice(families)
-    low, high = long_steps if rng.random() < long_share else steps
-    n = rng.randint(low, high)
+    (n,) = rng.choices(range(1, len(lengths) + 1), lengths)
     while True:
         question, chain = MAKERS[family](rng, n, reworded)
         if is_held_out(question) == held_out:
             break
     answer = answer_of(family, chain)
     return Problem(f"{split}/{seed}/{index}", family, question, answer, tuple(chain))
+
+
+def between(low: int, high: int) -> list[float]:
+    """Lengths for `make_problem`: from ``low`` to ``high`` steps, all equally frequent."""
+    return [0.0] * (low - 1) + [1.0] * (high - low + 1)
+
+
+def check_lengths(lengths: Sequence[float]) -> None:
+    """Refuse relative frequencies that no problem can be drawn by.
+
+    Raises:
+        ValueError: when they are not numbers from 0 on, all are 0, or there are more of
+            them than a problem can have steps.
+    """
+    numbers = all(isinstance(n, int | float) and not isinstance(n, bool) for n in lengths)
+    if not numbers or not all(0 <= n < math.inf for n in lengths) or not sum(lengths):
+        raise ValueError(f"{list(lengths)} are no relative frequencies of 1, 2, 3, ... steps")
+    if len(lengths) > MOST_STEPS:
+        raise ValueError(
+            f"{len(lengths)} relative frequencies, but a problem has at most {MOST_STEPS} steps"
+        )
 
 
 def make_problems(split: str, n: int, **options: object) -> list[Problem]:
@@ -138,7 +167,7 @@ def band_problems(band: str, n: int, seed: int = 0) -> list[Problem]:
             index,
             seed=seed,
             families=families,
-            steps=(low, high),
+            lengths=between(low, high),
             reworded=reworded,
             held_out=True,
         )
@@ -185,7 +214,7 @@ def _apply(family: str, step: Step, state: str) -> str:
 
 def _wrong_state(family: str, state: str, rng: random.Random) -> str:
     if family == "swap":
-        return rng.choice([m for m in NAMES if m != state])
+        return rng.choice([m for m in PLAYERS if m != state])
     off = rng.choice([-10, -2, -1, 1, 2, 10])
     wrong = int(state) + off
     return str(wrong if 0 <= wrong <= MAX_NUMBER else int(state) - off)
@@ -194,7 +223,7 @@ def _wrong_state(family: str, state: str, rng: random.Random) -> str:
 def _guess(problem: Problem, rng: random.Random) -> str:
     """A plausible answer drawn at random, without working through the steps."""
     if problem.family == "swap":
-        return rng.choice(NAMES)
+        return rng.choice(PLAYERS)
     low = max(0, int(problem.steps[0].before) - 20)
     high = min(MAX_NUMBER, int(problem.steps[0].before) + 20)
     return str(rng.randint(low, high))

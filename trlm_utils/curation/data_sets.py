@@ -37,6 +37,7 @@ def world_direct(n: int, seed: int, talk_share: float, max_steps: int = 4) -> li
         max_steps: largest number of steps of a problem.
     """
     rng = random.Random(f"direct/{seed}")
+    lengths = nanoworld.between(1, max_steps)
     rows = []
     for i in range(n):
         if rng.random() < talk_share:
@@ -44,7 +45,7 @@ def world_direct(n: int, seed: int, talk_share: float, max_steps: int = 4) -> li
             messages = chat.to_messages(talk["question"], talk["answer"])
             rows.append(made(talk["id"], f"nanoworld/{talk['family']}", messages=messages))
             continue
-        problem = nanoworld.make_problem("sft_stage1", i, seed=seed, steps=(1, max_steps))
+        problem = nanoworld.make_problem("sft_stage1", i, seed=seed, lengths=lengths)
         reply = nanoworld.answer_text(problem.answer)
         messages = chat.to_messages(problem.question, reply)
         rows.append(made(problem.id, "nanoworld/direct", messages=messages))
@@ -55,7 +56,7 @@ def world_thinking(
     n: int,
     seed: int,
     teachers: dict[str, float],
-    long_share: float,
+    lengths: Sequence[float],
     contract: str = "think",
     split: str = "sft_stage2",
 ) -> list[Row]:
@@ -64,13 +65,13 @@ def world_thinking(
     Args:
         n: number of rows.
         teachers: teacher -> share of the rows (`nanoworld.draw_teacher`).
-        long_share: share of longer problems (`nanoworld.make_problem`).
+        lengths: relative frequency of 1, 2, 3, ... steps (`nanoworld.make_problem`).
         contract: format of the replies (`chat.CONTRACTS`).
         split: split of the problems; by default that of SFT stage 2.
     """
     rows = []
     for i in range(n):
-        problem = nanoworld.make_problem(split, i, seed=seed, long_share=long_share)
+        problem = nanoworld.make_problem(split, i, seed=seed, lengths=lengths)
         teacher = nanoworld.draw_teacher(teachers, problem.id)
         thought, answer = nanoworld.teach(problem, teacher, seed)
         messages = chat.to_messages(problem.question, chat.answer_in(contract, thought, answer))
@@ -104,16 +105,14 @@ CHECK_PROMPTS = 100  # enough for a curve, few enough to be evaluated often
 
 
 def world_prompts(
-    split: str, n: int, seed: int, long_share: float, held_out: bool = False
+    split: str, n: int, seed: int, lengths: Sequence[float], held_out: bool = False
 ) -> list[Row]:
     """Prompts with gold answers, to sample completions for.
 
     With ``held_out`` they are from the held-out side of the hash split
     (`nanoworld.is_held_out`).
     """
-    problems = nanoworld.make_problems(
-        split, n, seed=seed, long_share=long_share, held_out=held_out
-    )
+    problems = nanoworld.make_problems(split, n, seed=seed, lengths=lengths, held_out=held_out)
     return [
         made(
             p.id,
@@ -125,7 +124,7 @@ def world_prompts(
     ]
 
 
-def hold_out(sets: DataSets, seed: int, long_share: float) -> list[Row]:
+def hold_out(sets: DataSets, seed: int, lengths: Sequence[float]) -> list[Row]:
     """Held-out prompts (``check_prompts``), to measure accuracy during training.
 
     If GRPO's prompts come from files or the Hub, `CHECK_PROMPTS` of them (at most a tenth)
@@ -139,7 +138,7 @@ def hold_out(sets: DataSets, seed: int, long_share: float) -> list[Row]:
     outside = [row for row in prompts if not row["source"].startswith("nanoworld/")]
     chosen = outside[: min(CHECK_PROMPTS, len(outside) // 10)]
     if not chosen:
-        return world_prompts("check", CHECK_PROMPTS, seed, long_share, held_out=True)
+        return world_prompts("check", CHECK_PROMPTS, seed, lengths, held_out=True)
     asked = {normal_form(question_of(row)) for row in chosen}
     for name, rows in sets.items():
         if name not in NOT_TRAINED_ON:

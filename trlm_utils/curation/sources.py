@@ -46,8 +46,8 @@ WORLD: dict[str, Callable[..., list[Row]]] = {
     "direct": data_sets.world_direct,
     "thinking": data_sets.world_thinking,
     "preferences": data_sets.world_preferences,
-    "problems": lambda n, seed, long_share, split="grpo": data_sets.world_prompts(
-        split, n, seed, long_share
+    "problems": lambda n, seed, lengths, split="grpo": data_sets.world_prompts(
+        split, n, seed, lengths
     ),
     "talk": data_sets.world_talk,
 }

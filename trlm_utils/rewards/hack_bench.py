@@ -23,7 +23,7 @@ Score = Callable[[nanoworld.Problem, list[str]], list[float]]
 
 HONEST = "honest and right"
 PROBLEMS = 40
-SMALLEST = 1e-6
+SMALLEST = 1e-3  # mean rewards this close count as equal: a token of length pays as much
 
 
 def write(problem: nanoworld.Problem, contract: str) -> dict[str, str]:

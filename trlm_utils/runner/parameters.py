@@ -180,7 +180,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         (_positive, "must be above 0"),
     ),
     **dict.fromkeys(
-        ("TALK_SHARE", "LONG_SHARE", "GRPO_LONG_SHARE", "LORA_DROPOUT"),
+        ("TALK_SHARE", "LORA_DROPOUT"),
         (_share, "must lie in [0, 1]"),
     ),
     "BASE_PROBLEMS": (_not_negative, "must not be negative"),
@@ -258,6 +258,11 @@ def _check_training(values: dict[str, Any]) -> None:
 
 
 def _check_data(values: dict[str, Any]) -> None:
+    for name in (name for name in ("STEPS", "STAGE2_STEPS", "PROMPT_STEPS") if name in values):
+        try:
+            nanoworld.check_lengths(values[name])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     if "TEACHERS" in values:
         nanoworld.draw_teacher(values["TEACHERS"], "check")
     if values.get("SOURCE") == "mixture":

@@ -95,20 +95,24 @@ def of_nanoworld(source: StagePlan | None, data_set: str) -> bool:
 
 
 @functools.cache
-def nanoworld_tokens(kind: str) -> float:
-    """Mean tokens of a row of NanoWorld: base, direct, thinking or prompt."""
+def nanoworld_tokens(kind: str, lengths: tuple[float, ...] = (1,)) -> float:
+    """Mean tokens of a row of NanoWorld: base, direct, thinking or prompt.
+
+    Args:
+        lengths: relative frequency of 1, 2, 3, ... steps; a direct answer has one.
+    """
     tokenizer = tokenization.build_tokenizer(nanoworld.sample_text())
     if kind == "base":
-        problems = nanoworld.make_problems("base", COUNTED, seed=0, long_share=0.15)
+        problems = nanoworld.make_problems("base", COUNTED, seed=0, lengths=lengths)
         rows = [nanoworld.plain_row(problem) for problem in problems]
         texts = [row["prompt"] + row["completion"] for row in rows]
     elif kind == "prompt":
-        rows = data_sets.world_prompts("grpo", COUNTED, 0, 0.5)
+        rows = data_sets.world_prompts("grpo", COUNTED, 0, lengths)
         texts = [chat.render(tokenizer, row["prompt"], prompt=True) for row in rows]
     else:
         rows = data_sets.world_direct(COUNTED, 0, 0.15, 1)
         if kind == "thinking":
-            rows = data_sets.world_thinking(COUNTED, 0, {"careful": 0.7, "hasty": 0.3}, 0.04)
+            rows = data_sets.world_thinking(COUNTED, 0, {"careful": 0.7, "hasty": 0.3}, lengths)
         texts = [chat.render(tokenizer, row["messages"]) for row in rows]
     return sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])) / len(texts)
 
@@ -119,14 +123,16 @@ def row_tokens(stage: StagePlan, source: StagePlan | None, data_set: str) -> flo
     if not of_nanoworld(source, data_set):
         return FULL * longest
     direct = data_set == "sft_stage1" and source.parameters["SOURCE"] == "nanoworld"
-    return min(longest, nanoworld_tokens("direct" if direct else "thinking"))
+    if direct:
+        return min(longest, nanoworld_tokens("direct"))
+    return min(longest, nanoworld_tokens("thinking", tuple(source.parameters["STAGE2_STEPS"])))
 
 
 def prompt_tokens(source: StagePlan | None) -> float:
     """Mean tokens of a prompt that rollouts start from."""
     values = source.parameters if source else {}
     if of_nanoworld(source, "grpo_prompts"):
-        return nanoworld_tokens("prompt")
+        return nanoworld_tokens("prompt", tuple(values["PROMPT_STEPS"]))
     checks = (values.get("MIXTURE") or {}).get("grpo_prompts", {}).get("checks", {})
     return FULL * checks.get("max_tokens", values.get("MAX_TOKENS", 512))
 
@@ -162,8 +168,9 @@ def base(stage: StagePlan, source: StagePlan | None, together: int, packs: bool)
     """00: reading plain text, and 200 questions continued, some of them twice more."""
     values, work = stage.parameters, Work(stage.stage)
     if not values["BASE_MODEL"] and (values["BASE_PROBLEMS"] or values["TEXT_FROM"]):
-        mean = FULL * values["MAX_LENGTH"] if values["TEXT_FROM"] else nanoworld_tokens("base")
-        mean = min(mean, values["MAX_LENGTH"])
+        mean = FULL * values["MAX_LENGTH"]
+        if not values["TEXT_FROM"]:
+            mean = min(nanoworld_tokens("base", tuple(values["STEPS"])), values["MAX_LENGTH"])
         work = _training(stage, values["BASE_PROBLEMS"], mean, packs)
     some = drawn(FRESH / 5, 100, together)
     return _with_draws(work, drawn(FRESH, 100, together), some, some)
