@@ -149,7 +149,7 @@ def pass_curve(counts: Sequence[Record], stage: str) -> list[Record]:
         counts: see `count_right`.
 
     Returns:
-        Rows with stage, band, k, pass_at_k, low, high.
+        Rows with stage, band, k, pass_at_k, low, high, n (questions).
     """
     rows = []
     for band in dict.fromkeys(record["band"] for record in counts):
