@@ -1,10 +1,10 @@
-"""A notebook as slides: one HTML file that needs no network.
+"""Export a notebook as slides: one HTML file that works offline.
 
     python -m tools.slides 05_grpo_rewards 10_ablations
 
-Each section of the notebook is a column of slides: text, code, what the code printed or
-drew. reveal.js does the presenting; it is taken from the sphinx-revealjs package, and
-formulas become MathML, so that nothing is fetched while presenting.
+Each section of the notebook is a column of slides with its text, code and outputs. The slides
+use reveal.js, from the sphinx-revealjs package, and formulas are converted to MathML. So
+nothing is downloaded during a presentation.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any
 from trlm_utils.files import PROJECT_ROOT, CourseError, runs_root, shown, write_text
 
 TEMPLATE = Path(__file__).with_name("slides.html.jinja")
-LONGEST_CODE = 18  # lines; longer cells are read in the notebook
-LONGEST_OUTPUT, WIDTH = 22, 100  # lines and characters
-TALLEST_TABLE = 16  # rows at full size; more are drawn smaller
-PAGE = 640  # pixels of a slide that pieces may fill
-LEFT_OUT = {"Parameters", "Save", "Exercises"}  # sections for the reader, not for a room
+LONGEST_CODE = 18  # lines; longer code is not shown
+LONGEST_OUTPUT, WIDTH = 22, 100  # lines, and characters per line
+TALLEST_TABLE = 16  # rows at full size; larger tables are drawn smaller
+PAGE = 640  # usable height of a slide in pixels
+LEFT_OUT = {"Parameters", "Save", "Exercises"}  # sections that are not shown in a talk
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 
 
@@ -70,7 +70,7 @@ def sections(cells: Sequence[Any]) -> list[list[str]]:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Markdown cut at blank lines, a heading kept with what follows it."""
+    """Split Markdown at blank lines; a heading stays with the following paragraph."""
     parts = [part for part in re.split(r"\n\s*\n", text.strip()) if part.strip()]
     if len(parts) > 1 and parts[0].startswith("#"):
         parts[:2] = ["\n\n".join(parts[:2])]
@@ -78,7 +78,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def pack(title: str, pieces: Sequence[str]) -> list[str]:
-    """Put pieces of a section on as few slides as hold them, in order."""
+    """Distribute the pieces of a section, in order, over as few slides as possible."""
     slides: list[str] = []
     used = 0.0
     for piece in pieces:
@@ -94,7 +94,7 @@ def pack(title: str, pieces: Sequence[str]) -> list[str]:
 
 
 def height(piece: str) -> float:
-    """About how many pixels of a slide (of 720) a piece of HTML takes."""
+    """Estimated height of a piece of HTML in pixels; a slide has 720."""
     if "<img" in piece:
         return PAGE
     if "<table" in piece:
@@ -108,7 +108,7 @@ def height(piece: str) -> float:
 
 
 def code_pieces(cell: Any) -> list[str]:
-    """A cell's code, unless it is long or only draws, and then its outputs."""
+    """A cell's code, unless it is long or only draws a figure, followed by its outputs."""
     outputs = [found for output in cell.outputs if (found := output_html(output))]
     draws = any("<img" in found for found in outputs)
     short = cell.source.count("\n") < LONGEST_CODE
@@ -116,7 +116,7 @@ def code_pieces(cell: Any) -> list[str]:
 
 
 def output_html(output: Any) -> str:
-    """One output as HTML: a picture, a table or text, the latter cut to fit a slide."""
+    """One output as HTML: a figure, a table or text; text is truncated to fit on a slide."""
     data = output.get("data", {})
     if "image/png" in data:
         return f'<img alt="figure" src="data:image/png;base64,{data["image/png"].strip()}">'
@@ -137,7 +137,7 @@ def _wrap(line: str) -> list[str]:
 
 
 def markdown(text: str) -> str:
-    """Markdown with formulas as HTML with MathML."""
+    """Convert Markdown with formulas to HTML with MathML."""
     from latex2mathml.converter import convert
     from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
@@ -173,7 +173,7 @@ def _reveal() -> tuple[str, str]:
     folder = Path(package.origin).parent / "_static" / "revealjs" / "dist"  # type: ignore[union-attr, arg-type]
     styles = [folder / "reset.css", folder / "reveal.css", folder / "theme" / "white.css"]
     css = "\n".join(path.read_text(encoding="utf-8") for path in styles)
-    css = re.sub(r"@import url\([^)]*\);", "", css)  # a font file beside the theme
+    css = re.sub(r"@import url\([^)]*\);", "", css)  # imports a separate font file
     return (folder / "reveal.js").read_text(encoding="utf-8"), css
 
 

@@ -4,7 +4,7 @@ The dependencies are found automatically:
 
 - the code cells of its notebook, and its parameters except the run's folder (RUN_DIR);
 - the modules of the package that the notebook imports, directly or indirectly, including
-  lazy imports. Comments and layout of code do not count;
+  lazy imports. Comments and layout of code do not count, docstrings do;
 - data files of those modules, which a module names by ``Path(__file__).with_name("...")``;
 - the contents of files that its parameters name: the files and folders in PATHS, ``path``
   sources of a mixture, tables that `evaluation.arms` finds, files with custom rewards
@@ -146,7 +146,7 @@ def _imported(text: str) -> tuple[str, ...]:
 
 @functools.cache
 def _normal(text: str) -> str:
-    """Normalised code: without comments and layout."""
+    """Normalised code: without comments and layout, but with docstrings."""
     return ast.unparse(_tree(text))
 
 
