@@ -244,7 +244,7 @@ def training_bytes(stage: StagePlan, model: Model) -> float:
 
 
 def logits_bytes(values: dict[str, Any], tokens: int, model: Model) -> float:
-    """Bytes of logits that a loss holds at once.
+    """Largest number of bytes of logits that a loss holds in memory.
 
     TRL 1.16 (`trl.kernels.chunked_logprob`) computes log-probabilities for SFT, DPO and GRPO
     in tiles, and recomputes each tile in the backward pass. Its gradients are fp32.

@@ -62,7 +62,7 @@ class Scale(Part):
 
 
 class RecipeFile(Part):
-    """A whole recipe."""
+    """The content of a recipe's file."""
 
     name: Name | None = None
     about: str = ""
