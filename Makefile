@@ -94,7 +94,7 @@ gpu: $(READY) ## on a real card: smoke, speed, memory, attention, number formats
 	$(PY) -m tools.gpu
 
 threads: $(READY) ## how many threads training and sampling want on this machine
-	$(PY) -m tools.threads
+	$(PY) -m tools.threads --out figures/threads.csv
 
 doctor: $(READY) ## look at this machine
 	$(PY) -m trlm_utils doctor

@@ -28,12 +28,15 @@ PARAMETERS = {
     "EVAL_BATCH": 4,
     "SEED": 3,
     "SYSTEM_PROMPT": "",
+    "ATTENTION": "",
+    "DTYPE": "float32",
     "PASS_STAGES": ["06_grpo"],
     "PASS_BANDS": ["longer"],
     "PASS_QUESTIONS": 2,
     "PASS_SAMPLES": 3,
 }
 HOW = {"max_new_tokens": 6, "batch_size": 4, "seed": 3, "system": ""}
+LOADED = {"attention": "", "dtype": "float32"}
 ASKED = [row for row in ROWS if row["band"] != "longest"]
 
 
@@ -48,17 +51,17 @@ def run(tmp_path, model, tokenizer):
 def test_what_was_asked_ahead_is_what_the_evaluation_would_find(run, model, tokenizer):
     """Every field of every record, to the last digit, and pass@k's counts."""
     ahead.ask(run, "06_grpo", PARAMETERS)
-    found = ahead.take(run, "06_grpo", "records", ASKED, HOW | {"samples": 2})
+    found = ahead.take(run, "06_grpo", "records", ASKED, HOW | LOADED | {"samples": 2})
     questions = run / "questions.jsonl"
     write_rows(questions, ASKED)
     assert found == held_out.evaluate(model, tokenizer, questions, samples=2, **HOW)
-    counts = ahead.take(run, "06_grpo", "counts", ASKED[3:5], HOW | {"samples": 3})
+    counts = ahead.take(run, "06_grpo", "counts", ASKED[3:5], HOW | LOADED | {"samples": 3})
     assert counts == held_out.count_right(model, tokenizer, ASKED[3:5], samples=3, **HOW)
 
 
 def test_other_questions_settings_or_weights_are_asked_anew(run, model, tokenizer):
     ahead.ask(run, "06_grpo", PARAMETERS, ["counts"])
-    how = HOW | {"samples": 3}
+    how = HOW | LOADED | {"samples": 3}
 
     def found(rows=ASKED[3:5], how=how, model="06_grpo"):
         return ahead.take(run, model, "counts", rows, how) is not None
@@ -66,6 +69,7 @@ def test_other_questions_settings_or_weights_are_asked_anew(run, model, tokenize
     assert found()
     assert not found(rows=ASKED[3:4])
     assert not found(how=how | {"seed": 4})
+    assert not found(how=how | {"dtype": "bfloat16"})
     assert not found(model="04_dpo")
     next(model.parameters()).data[0] += 1
     save_model(model, tokenizer, run / "06_grpo" / "model")

@@ -79,6 +79,17 @@ def test_a_reference_is_a_copy_unless_adapters_can_be_switched_off(tina, trlm):
     assert estimate.static_bytes(by_stage["04_dpo"], model) == 20 * 1_777_088_000
 
 
+def test_a_copy_in_half_precision_draws_faster_and_takes_its_room():
+    plan = recipes.load_plan("tina", "full", 0, ["rank_32.ROLLOUT_DTYPE=bfloat16"], "runs/x")
+    stage = next(s for s in plan.stages if s.stage == "rank_32")
+    model = estimate.model_of("DeepSeek-R1-Distill-Qwen-1.5B")
+    held = estimate.static_bytes(stage, model)
+    assert held == 4 * 1_777_088_000 + 16 * 36_929_536 + 2 * 1_777_088_000
+    slow = estimate.Gpu(362e12, 48, 10e9, 1.0)  # so slow a memory that reading weights decides
+    speeds = estimate.speeds_on(stage, work.Work("rank_32"), model, slow)
+    assert speeds.decoding == 2 * 1_777_088_000 / (10e9 * 0.5)
+
+
 def test_trl_holds_no_more_of_the_logits_than_is_counted():
     """The largest tensor of a loss is a tile, not tokens x vocabulary."""
     import torch

@@ -308,3 +308,10 @@ def test_tags_added_at_the_mean_are_not_learned_as_text_or_apart_they_are(pretra
     assert unseen.sum() > 200
     assert (tag > 0.5 and tag > 10 * rare) == (start != "mean")
     assert think_tag.check_tag(tag, rare).ok == (start != "mean")
+
+
+def test_a_model_that_is_only_asked_may_have_another_number_format(tmp_path, model, tokenizer):
+    models.save_model(model, tokenizer, tmp_path / "model")
+    loaded, _ = models.load_model(tmp_path / "model", "eager", "bfloat16")
+    assert loaded.dtype == torch.bfloat16
+    assert loaded.config._attn_implementation == "eager"

@@ -260,6 +260,11 @@ def test_losses_and_schedules_are_those_of_the_libraries():
         ("04_dpo.LOSS_TYPE=nll", "LOSS_TYPE 'nll' is none of dpo's: sigmoid"),
         ("06_grpo.LOSS_TYPE=ppo", "LOSS_TYPE 'ppo' is none of grpo's: grpo, dr_grpo"),
         ("06_grpo.LOSS_TYPE=luspo", "LOSS_TYPE luspo needs IMPORTANCE sequence"),
+        (
+            "06_grpo.ATTENTION=flash",
+            "ATTENTION is 'flash': is one of eager, sdpa",
+        ),
+        ("07_evaluation.DTYPE=bf16", "DTYPE is 'bf16': is one of float32, bfloat16, float16"),
         ("06_grpo.SCALE_REWARDS=std", "SCALE_REWARDS is 'std': is one of group, batch, none"),
         ("06_grpo.LR_SCHEDULER=cos", "LR_SCHEDULER is 'cos': is one of linear"),
         ("06_grpo.IMPORTANCE=tokens", "IMPORTANCE is 'tokens': is one of token, sequence"),

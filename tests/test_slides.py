@@ -28,32 +28,37 @@ def test_a_section_is_a_column_and_parameters_are_left_out():
         cell("print(2)", printed("2\n")),
     ]
     found = slides.sections(cells)
-    assert [len(section) for section in found] == [1, 1, 1]
+    kinds = [[c.metadata.get("slideshow", {}).get("slide_type") for c in part] for part in found]
+    assert kinds == [["slide"], ["slide"], ["slide", None, None]]
     assert "left out" not in str(found)
-    assert "First" in found[1][0] and "Second" in found[2][0]
-    assert re.search(r'class="output">2</pre>', found[2][0])
+    assert "First" in found[1][0].source and "Second" in found[2][0].source
+    assert found[2][1].source == "print(2)" and not found[2][1].outputs
+    assert found[2][2].outputs[0].data == {"text/plain": "2"}
 
 
 def test_a_picture_has_a_slide_to_itself_and_its_code_is_not_shown():
     picture = new_output("display_data", data={"image/png": PIXEL})
     section = slides.sections([new_markdown_cell("## Plot\n\nLook."), cell("draw()", picture)])[0]
-    assert len(section) == 2
-    assert "draw" not in section[1] and f"base64,{PIXEL}" in section[1]
+    caption, shown = section[1:]
+    assert caption.metadata.slideshow.slide_type == "subslide" and ">Plot<" in caption.source
+    assert shown.outputs[0].data == {"image/png": PIXEL}
+    assert "draw" not in str(section)
 
 
 def test_long_output_is_cut_and_long_code_left_out():
     source = "\n".join(f"x{i} = {i}" for i in range(40))
-    pieces = slides.code_pieces(cell(source, printed("\n".join(map(str, range(99))))))
-    assert len(pieces) == 1
-    assert pieces[0].count("\n") == slides.LONGEST_OUTPUT - 1 and "..." in pieces[0]
+    (found,) = slides.code_cells(cell(source, printed("\n".join(map(str, range(99))))))
+    lines = found.outputs[0].data["text/plain"].split("\n")
+    assert lines == [*map(str, range(slides.LONGEST_OUTPUT - 1)), "..."]
 
 
 def test_pieces_share_a_slide_until_it_is_full():
-    text = "<p>" + "word " * 60 + "</p>"  # 300 characters: five lines of 45 pixels
-    assert slides.height(text) == 225
-    found = slides.pack("T", [text] * 4)
-    assert [slide.count("<p>") for slide in found] == [2, 2]
-    assert "T" not in found[0] and 'class="section">T<' in found[1]
+    text = "word " * 60  # 300 characters: five lines of 45 pixels
+    assert slides.height(new_markdown_cell(text)) == 225
+    found = slides.paged("T", [new_markdown_cell(text) for _ in range(4)])
+    kinds = [c.metadata.get("slideshow", {}).get("slide_type", "-") for c in found]
+    assert kinds == ["slide", "-", "subslide", "-", "-"]
+    assert found[2].source == '<div class="section">T</div>'
 
 
 def test_formulas_become_mathml_and_stay_out_of_the_markdown():
@@ -65,12 +70,16 @@ def test_formulas_become_mathml_and_stay_out_of_the_markdown():
 def test_one_file_that_fetches_nothing(tmp_path):
     import nbformat
 
-    notebook = new_notebook(cells=[new_markdown_cell("# Title\n\nWhy $x$.")])
+    shown = cell("print('<b>')", printed("<b>"))
+    notebook = new_notebook(cells=[new_markdown_cell("# Title\n\nWhy $x$."), shown])
     nbformat.write(notebook, tmp_path / "n.ipynb")
     page = slides.export(tmp_path / "n.ipynb", tmp_path / "out").read_text()
     assert "Reveal.initialize" in page and "reveal.js 5" in page
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=.https?:", page)
     assert "@import" not in page
+    assert page.count("<section") == 2  # a column of one slide
+    assert page.count('class="cm-editor') == 1  # an output has no empty code above it
+    assert "<mi>x</mi>" in page and "&lt;b&gt;" in page and "<b>" not in page
 
 
 def test_what_is_missing_is_said_in_one_line(monkeypatch, capsys):

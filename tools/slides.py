@@ -2,9 +2,10 @@
 
     python -m tools.slides 05_grpo_rewards 10_ablations
 
-Each section of the notebook is a column of slides with its text, code and outputs. The slides
-use reveal.js, from the sphinx-revealjs package, and formulas are converted to MathML. So
-nothing is downloaded during a presentation.
+It uses nbconvert's exporter for reveal.js slides. Before the export, `Paginate` divides the
+notebook into slides: each section is a column of slides, with a new slide whenever one is
+full. reveal.js is taken from the sphinx-revealjs package, and formulas are converted to
+MathML, so nothing is downloaded during a presentation.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from nbconvert.exporters import SlidesExporter
+from nbconvert.preprocessors import Preprocessor
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+
 from trlm_utils.files import PROJECT_ROOT, CourseError, runs_root, shown, write_text
 
-TEMPLATE = Path(__file__).with_name("slides.html.jinja")
+TEMPLATES = Path(__file__).parent  # the folder that contains slides_template/
 LONGEST_CODE = 18  # lines; longer code is not shown
 LONGEST_OUTPUT, WIDTH = 22, 100  # lines, and characters per line
 TALLEST_TABLE = 16  # rows at full size; larger tables are drawn smaller
@@ -36,26 +41,49 @@ def export(notebook: Path, folder: Path) -> Path:
     Raises:
         CourseError: when the packages for slides are not installed.
     """
-    import jinja2
-    import nbformat
-
     script, css = _reveal()
-    cells = nbformat.read(notebook, as_version=4).cells
-    page = jinja2.Template(TEMPLATE.read_text(encoding="utf-8")).render(
-        title=notebook.stem,
-        css=css,
-        script=script,
-        highlighting=_highlighting(),
-        sections=sections(cells),
+    exporter = OfflineSlides(
+        extra_template_basedirs=[str(TEMPLATES)],
+        template_name="slides_template",
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
     )
+    parts = {"css": css, "script": script, "highlighting": _highlighting()}
+    page, _ = exporter.from_filename(str(notebook), resources={"offline": parts})
     path = folder / f"{notebook.stem}.html"
     write_text(path, page)
     return path
 
 
-def sections(cells: Sequence[Any]) -> list[list[str]]:
-    """The slides of a notebook as HTML: a list of sections, each a list of slides."""
-    found: list[tuple[str, list[str]]] = []  # title, pieces
+class Paginate(Preprocessor):
+    """Replaces a notebook's cells by cells that fit on slides, with nbconvert's slide types."""
+
+    def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
+        """The notebook with its cells divided into slides, and the unchanged resources."""
+        nb.cells = [cell for section in sections(nb.cells) for cell in section]
+        return nb, resources
+
+
+class OfflineSlides(SlidesExporter):
+    """nbconvert's exporter for slides, without the files that it would load from the network."""
+
+    @property
+    def default_config(self) -> Any:
+        """nbconvert's default settings, with `Paginate` as the first preprocessor."""
+        config = super().default_config
+        config.OfflineSlides.preprocessors = [Paginate]
+        return config
+
+    def markdown2html(self, _context: Any, source: str) -> str:
+        """Convert a Markdown cell to HTML, with MathML instead of MathJax."""
+        return markdown(source)
+
+    markdown2html.jinja_pass_arg = SlidesExporter.markdown2html.jinja_pass_arg
+
+
+def sections(cells: Sequence[Any]) -> list[list[Any]]:
+    """The cells of each section to show, each with its ``slide_type`` in the metadata."""
+    found: list[tuple[str, list[Any]]] = []  # title, cells
     for cell in cells:
         if cell.cell_type == "markdown":
             for text in re.split(r"(?m)^(?=#{1,2} )", cell.source):
@@ -63,10 +91,10 @@ def sections(cells: Sequence[Any]) -> list[list[str]]:
                 if heading:
                     found.append((heading[1].strip(), []))
                 if found and text.strip():
-                    found[-1][1].extend(markdown(part) for part in _paragraphs(text))
+                    found[-1][1].extend(map(new_markdown_cell, _paragraphs(text)))
         elif found:
-            found[-1][1].extend(code_pieces(cell))
-    return [pack(title, pieces) for title, pieces in found if title not in LEFT_OUT and pieces]
+            found[-1][1].extend(code_cells(cell))
+    return [paged(title, parts) for title, parts in found if title not in LEFT_OUT and parts]
 
 
 def _paragraphs(text: str) -> list[str]:
@@ -77,59 +105,80 @@ def _paragraphs(text: str) -> list[str]:
     return parts
 
 
-def pack(title: str, pieces: Sequence[str]) -> list[str]:
-    """Distribute the pieces of a section, in order, over as few slides as possible."""
-    slides: list[str] = []
+def paged(title: str, cells: Sequence[Any]) -> list[Any]:
+    """Divide the cells of a section into slides: a new slide begins when one is full.
+
+    nbconvert calls the first slide of a column "slide" and further ones "subslide". A further
+    slide begins with a separate cell that has the section's title.
+    """
+    marked: list[Any] = []
     used = 0.0
-    for piece in pieces:
-        size = height(piece)
-        if slides and used + size <= PAGE:
-            slides[-1] += piece
+    for cell in cells:
+        size = height(cell)
+        if not marked:
+            _mark(cell, "slide")
+            used = size
+        elif used + size <= PAGE:
             used += size
         else:
-            caption = f'<div class="section">{html.escape(title)}</div>' if slides else ""
-            slides.append(caption + piece)
-            used = size + 40 * bool(caption)
-    return slides
+            marked.append(new_markdown_cell(f'<div class="section">{html.escape(title)}</div>'))
+            _mark(marked[-1], "subslide")
+            used = size + 40
+        marked.append(cell)
+    return marked
 
 
-def height(piece: str) -> float:
-    """Estimated height of a piece of HTML in pixels; a slide has 720."""
-    if "<img" in piece:
+def _mark(cell: Any, slide_type: str) -> None:
+    cell.metadata.slideshow = {"slide_type": slide_type}
+
+
+def height(cell: Any) -> float:
+    """Estimated height of a cell in pixels; a slide has 720."""
+    if cell.cell_type == "markdown":
+        page = re.sub(r"<math.*?</math>", "formula", markdown(cell.source), flags=re.DOTALL)
+        lines = re.sub(r"<[^>]+>", "", page).strip().split("\n")
+        size = sum(45.0 * (1 + len(line) // 72) for line in lines if line.strip())
+        formulas = sum(bool(block) for block, _ in _FORMULA.findall(cell.source))
+        return size + 60 * formulas + 40 * page.count("<h")
+    if not cell.outputs:
+        return 26.0 * (cell.source.count("\n") + 1) + 20
+    data = cell.outputs[0].data
+    if "image/png" in data:
         return PAGE
-    if "<table" in piece:
-        return 34.0 * min(TALLEST_TABLE, piece.count("<tr")) + 20
-    if "<pre" in piece:
-        return 26.0 * (piece.count("\n") + 1) + 20
-    words = re.sub(r"<math.*?</math>", "formula", piece, flags=re.DOTALL)
-    words = re.sub(r"<[^>]+>", "", words)
-    size = sum(45.0 * (1 + len(line) // 72) for line in words.strip().split("\n") if line.strip())
-    return size + 60 * piece.count('display="block"') + 40 * piece.count("<h")
+    if "text/html" in data:
+        return 34.0 * min(TALLEST_TABLE, data["text/html"].count("<tr")) + 20
+    return 26.0 * (data["text/plain"].count("\n") + 1) + 20
 
 
-def code_pieces(cell: Any) -> list[str]:
-    """A cell's code, unless it is long or only draws a figure, followed by its outputs."""
-    outputs = [found for output in cell.outputs if (found := output_html(output))]
-    draws = any("<img" in found for found in outputs)
+def code_cells(cell: Any) -> list[Any]:
+    """A cell with the code, unless it is long or only draws a figure; and a cell per output."""
+    outputs = [found for output in cell.outputs if (found := cut(output))]
+    draws = any("image/png" in output.data for output in outputs)
     short = cell.source.count("\n") < LONGEST_CODE
-    return [_code(cell.source)] * (short and bool(outputs) and not draws) + outputs
+    cells = [new_code_cell(cell.source)] * (short and bool(outputs) and not draws)
+    for output in outputs:
+        shown_alone = new_code_cell(outputs=[output])
+        shown_alone.metadata.transient = {"remove_source": True}
+        cells.append(shown_alone)
+    return cells
 
 
-def output_html(output: Any) -> str:
-    """One output as HTML: a figure, a table or text; text is truncated to fit on a slide."""
+def cut(output: Any) -> Any:
+    """An output reduced to one figure, table or text that fits on a slide; None if empty."""
     data = output.get("data", {})
     if "image/png" in data:
-        return f'<img alt="figure" src="data:image/png;base64,{data["image/png"].strip()}">'
+        return new_output("display_data", data={"image/png": data["image/png"]})
     if "text/html" in data:
         table = re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.DOTALL)
         scale = min(1.0, TALLEST_TABLE / max(1, table.count("<tr")))
-        return f'<div style="font-size: {scale:.2f}em">{table}</div>'
+        smaller = f'<div style="font-size: {scale:.2f}em">{table}</div>'
+        return new_output("display_data", data={"text/html": smaller})
     text = output.get("text") or data.get("text/plain", "")
-    wrapped = [part for line in text.rstrip().split("\n") for part in _wrap(line)]
-    if len(wrapped) > LONGEST_OUTPUT:
-        wrapped = [*wrapped[: LONGEST_OUTPUT - 1], "..."]
-    kept = html.escape("\n".join(wrapped))
-    return f'<pre class="output">{kept}</pre>' if kept else ""
+    lines = [part for line in text.rstrip().split("\n") for part in _wrap(line)]
+    if len(lines) > LONGEST_OUTPUT:
+        lines = [*lines[: LONGEST_OUTPUT - 1], "..."]
+    kept = "\n".join(lines)
+    return new_output("display_data", data={"text/plain": kept}) if kept.strip() else None
 
 
 def _wrap(line: str) -> list[str]:
@@ -150,12 +199,6 @@ def markdown(text: str) -> str:
 
     page = markdown2html_mistune(_FORMULA.sub(keep, text))
     return re.sub(r"FORMULA(\d+)END", lambda found: formulas[int(found[1])], page)
-
-
-def _code(source: str) -> str:
-    from nbconvert.filters import Highlight2HTML
-
-    return Highlight2HTML(pygments_lexer="python")(source)
 
 
 def _highlighting() -> str:

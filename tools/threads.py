@@ -1,6 +1,6 @@
 """Measure what a second thread gains for each kind of work, on an idle and on a busy machine.
 
-    python -m tools.threads [--repeats 5] [--work "0.14M sft,7M sft"] [--out threads.csv]
+    python -m tools.threads [--repeats 7] [--work "0.14M sft,7M sft"] [--out FILE]
 
 Each kind of work (training steps of SFT, DPO and GRPO, rollouts, evaluation) is timed with one
 thread, with one thread per core, and with one per core and ``OMP_WAIT_POLICY=passive``; each
@@ -200,9 +200,9 @@ def turns(
 
 
 def main() -> None:
-    """See the top of this file."""
+    """Run the measurements described at the top of this file."""
     parser = argparse.ArgumentParser(description="What a second thread brings.")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--work", default=",".join(WORK), help="model and kind, with commas")
     parser.add_argument("--settings", default=",".join(settings()), help="1 is always there")
     parser.add_argument("--out", type=Path)

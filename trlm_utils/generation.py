@@ -9,13 +9,12 @@ the batch. The distribution is the same; `make benchmark` measures both speeds.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trlm_utils import chat, machine, progress
+from trlm_utils import machine, progress
 
 if TYPE_CHECKING:
     import torch
@@ -342,49 +341,3 @@ def _in_place_layer() -> type:
             self.keys, self.values = (s[:, :, : self.filled] for s in self.stores)
 
     return InPlaceLayer
-
-
-class Rollouts:
-    """A ``rollout_func`` for TRL's GRPOTrainer that samples with `complete`.
-
-    It replaces TRL's call of ``generate``. Prompts are rendered as TRL renders them, and
-    completions are sampled at the trainer's temperature from the same distribution.
-
-    Args:
-        max_new_tokens: token budget of a completion.
-        batch_size: completions computed at once; by default `usual_batch`.
-    """
-
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        max_new_tokens: int,
-        batch_size: int | None = None,
-    ):
-        self.tokenizer = tokenizer
-        self.budget, self.batch_size = max_new_tokens, batch_size
-        self.tokens, self.seconds = 0, 0.0
-
-    def __call__(self, prompts: list[Any], trainer: Any) -> dict[str, Any]:
-        """Sample one completion for each conversation in ``prompts``."""
-        began = time.perf_counter()
-        texts = [chat.render(self.tokenizer, prompt, prompt=True) for prompt in prompts]
-        encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        completions = complete(
-            trainer.accelerator.unwrap_model(trainer.model),
-            encoded,
-            end=self.tokenizer.eos_token_id,
-            pad=self.tokenizer.pad_token_id,
-            max_new_tokens=self.budget,
-            temperature=trainer.args.temperature,
-            batch_size=self.batch_size,
-        )
-        self.tokens += sum(map(len, completions))
-        self.seconds += time.perf_counter() - began
-        # with None, TRL computes log-probabilities with the trained model, as after generate
-        return {"prompt_ids": encoded, "completion_ids": completions, "logprobs": None}
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Completion tokens sampled per second so far (0 before the first call)."""
-        return self.tokens / self.seconds if self.seconds else 0.0

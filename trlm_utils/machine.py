@@ -17,7 +17,7 @@ PACKAGES = (
     "lm-eval",
     "math-verify",
 )
-MANY = 10_000_000  # models with at least so many parameters use more than one thread
+MANY = 10_000_000  # models with at least so many parameters use several threads
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,15 @@ def cores() -> int:
 def limit_threads(model: Any = None) -> int:
     """Set the number of torch threads by the size of the model, and return it.
 
-    The operations of a small model are too short to be shared well: a second thread gains
-    little, and on a busy machine the threads wait for each other. So models under `MANY`
-    parameters get one thread. Larger ones get all cores that this process may use (by
-    default torch starts one thread per visible core). `tools.threads` measures this.
+    Models under `MANY` parameters get one thread. Larger ones get all cores that this process
+    may use (by default torch starts one thread per visible core). Measured with
+    `tools.threads` on two cores (``figures/threads.csv``): OpenMP's threads spin while they
+    wait (busy waiting), so next to one busy process two threads take 2.6 to 21 times as long
+    as one. The runner needs the second core for evaluation and for the next kernel, so it lets
+    waiting threads sleep (``OMP_WAIT_POLICY=passive``). Then two threads take 1.1 to 1.25 times
+    as long as one next to a busy process. On an idle machine two threads are faster in every
+    kind of work only from 29 million parameters on (0.84 to 0.86 times as long); at 7 million
+    they are slower.
 
     Args:
         model: the model to train or to sample from; None counts as small.

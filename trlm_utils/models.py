@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trlm_utils import machine, tokenization
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HEADS = 4  # attention heads of a model made from random weights
+DTYPES = ("float32", "bfloat16", "float16")  # number formats of a model's weights
 ADAPTER = "adapter_config.json"  # in a folder of LoRA adapters, in place of config.json
 
 
@@ -92,16 +93,13 @@ def load_base(
     return placed(model), tokenizer
 
 
-def placed(model: PreTrainedModel, dtype: Any = None) -> PreTrainedModel:
+def placed(model: PreTrainedModel) -> PreTrainedModel:
     """Move a model to the device that the trainers use (`machine.torch_device`).
 
     Every model that is loaded or built passes through here, so none stays on the CPU by
     mistake.
-
-    Args:
-        dtype: another number format, for a model that is used for inference only.
     """
-    return model.to(device=machine.torch_device(), dtype=dtype)
+    return model.to(machine.torch_device())
 
 
 def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -239,9 +237,9 @@ def check_model_folder(folder: Path) -> None:
 
 
 def load_model(
-    folder: Path, attention: str = ""
+    folder: Path, attention: str = "", dtype: str = "float32"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load model (fp32) and tokenizer from a folder that the course wrote.
+    """Load model and tokenizer from a folder that the course wrote.
 
     A checkpoint of a training with LoRA holds the adapters only. They are merged into the
     model that they were trained on, which is in the same run folder.
@@ -249,11 +247,11 @@ def load_model(
     Args:
         attention: implementation of attention ("eager", "sdpa", "flash_attention_2", ...);
             if empty, transformers chooses.
+        dtype: of the weights, one of `DTYPES`; training needs float32.
 
     Raises:
         ModelFolderError: when the folder is incomplete.
     """
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     check_model_folder(folder)
@@ -261,10 +259,10 @@ def load_model(
     if (folder / ADAPTER).exists():
         from peft import PeftModel
 
-        base, _ = load_model(_trained_on(folder), attention)
+        base, _ = load_model(_trained_on(folder), attention, dtype)
         return merge_lora(PeftModel.from_pretrained(base, folder)), tokenizer
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation=attention or None
+        folder, dtype=dtype, attn_implementation=attention or None
     )
     return placed(model), tokenizer
 

@@ -79,11 +79,13 @@ class Stage:
         """Write a data set to this stage's ``data/``; returns the number of rows."""
         return write_rows(self.folder / "data" / f"{name}.jsonl", rows)
 
-    def load_model(self, stage: str, attention: str = "") -> tuple[Any, Any]:
-        """Model (fp32, on the device) and tokenizer of an earlier stage.
+    def load_model(
+        self, stage: str, attention: str = "", dtype: str = "float32"
+    ) -> tuple[Any, Any]:
+        """Model (on the device) and tokenizer of an earlier stage.
 
         Args:
-            attention: see `models.load_model`.
+            attention, dtype: see `models.load_model`.
 
         Raises:
             CourseError: when the folder is missing.
@@ -91,7 +93,7 @@ class Stage:
         """
         from trlm_utils.models import load_model
 
-        return load_model(self.input(stage, "model"), attention)
+        return load_model(self.input(stage, "model"), attention, dtype)
 
     def save_model(self, model: Any, tokenizer: Any) -> None:
         """Save model and tokenizer to this stage's ``model/``, completely or not at all."""

@@ -40,6 +40,7 @@ from trlm_utils.files import (
 
 FOLDER = ".ahead"  # folder of the results, in the run's folder
 PACKAGE = PROJECT_ROOT / "trlm_utils"
+LOADING = ("attention", "dtype")  # settings for loading the model, not for the evaluation
 KINDS = ("records", "counts")  # results of `held_out.evaluate` and `held_out.count_right`
 LOOK = 0.5  # seconds between two checks whether the runner still runs
 
@@ -111,6 +112,7 @@ def jobs(parameters: Record, eval_rows: Sequence[Record], model: str) -> dict[st
     rows = [row for row in eval_rows if not p["BANDS"] or row["band"] in p["BANDS"]]
     how = {"max_new_tokens": p["MAX_NEW_TOKENS"], "batch_size": p["EVAL_BATCH"]}
     how |= {"seed": p["SEED"], "system": p["SYSTEM_PROMPT"]}
+    how |= {"attention": p["ATTENTION"], "dtype": p["DTYPE"]}
     found = {"records": (rows, how | {"samples": p["SAMPLES"]})}
     chosen = []
     for band in p["PASS_BANDS"]:
@@ -130,7 +132,8 @@ def ask(run: Path, model: str, parameters: Record, kinds: Sequence[str] = KINDS)
 
     if machine.detect_device()[0] != "cpu":
         return
-    network, tokenizer = load_model(run / model / "model")
+    loading = (parameters["ATTENTION"], parameters["DTYPE"])
+    network, tokenizer = load_model(run / model / "model", *loading)
     if machine.limit_threads(network) > 1:
         return
     data = run / parameters["STAGE"] / "data"
@@ -143,6 +146,7 @@ def ask(run: Path, model: str, parameters: Record, kinds: Sequence[str] = KINDS)
         file.parent.mkdir(exist_ok=True)
         with _lock(file.with_suffix(".lock"), alone=True):
             wanted = key(run, model, kind, rows, settings)
+            settings = {k: v for k, v in settings.items() if k not in LOADING}
             if kind == "records":
                 questions = file.with_suffix(".questions")
                 write_rows(questions, rows)

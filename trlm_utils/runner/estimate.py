@@ -49,9 +49,10 @@ ASSUMPTIONS = (
     "token, padding included, 8 with activations computed again (Kaplan et al. 2020); 2 for a "
     "token that a reference model reads",
     "sampling is counted in decoding steps that follow one another: every step reads all "
-    f"weights in fp32, as they are loaded, and the KV cache, at {DRAWN:.0%} of the memory's "
-    f"bandwidth; {TOGETHER} completions at once at most, fewer where a step of the recipe "
-    "draws fewer or the memory ends, and each batch until its longest completion ends",
+    "weights in the format that draws (DTYPE, ROLLOUT_DTYPE) and the KV cache in fp32, at "
+    f"{DRAWN:.0%} of the memory's bandwidth; {TOGETHER} completions at once at most, fewer "
+    "where a step of the recipe draws fewer or the memory ends, and each batch until its longest "
+    "completion ends",
     f"a forward pass takes at least {1000 * LAUNCH:.0f} ms a layer, for starting its kernels "
     "one by one (transformers without CUDA graphs), and a backward pass twice that",
     f"rows and completions are {FULL:.0%} as long as allowed, on average; a batch of several "
@@ -208,7 +209,7 @@ def speeds_on(stage: StagePlan, done: work.Work, model: Model, gpu: Gpu) -> Spee
     return Speeds(
         trained=max((8 if again else 6) * model.size / flops, started),
         read=2 * model.size / flops,
-        decoding=max(4 * model.size / bandwidth, LAUNCH * model.layers),
+        decoding=max(_drawn_bytes(values) * model.size / bandwidth, LAUNCH * model.layers),
         sampled=model.cache * _context(values) * FULL / bandwidth,
     )
 
@@ -219,11 +220,16 @@ def together(stage: StagePlan, model: Model, gpu: Gpu) -> int:
     return max(1, min(TOGETHER, int(free / _completion_bytes(stage, model))))
 
 
+def _drawn_bytes(values: dict[str, Any]) -> int:
+    """Bytes per weight of the model that samples completions."""
+    return 4 if values.get("DTYPE", values.get("ROLLOUT_DTYPE", "float32")) == "float32" else 2
+
+
 def static_bytes(stage: StagePlan, model: Model) -> float:
-    """Bytes of the weights in fp32, and of gradients and AdamW's states of trained weights."""
+    """Bytes of the weights; for trained ones also gradients, AdamW's states, a sampling copy."""
     values = stage.parameters
     if "MAX_STEPS" not in values or values.get("BASE_MODEL"):
-        return 4 * model.size
+        return _drawn_bytes(values) * model.size
     rank = values.get("LORA_RANK", 0)
     learned = _parameters(model.name, rank) if rank else model.size
     held = 4 * model.size + 12 * learned + (4 * learned if rank else 0)
@@ -231,7 +237,8 @@ def static_bytes(stage: StagePlan, model: Model) -> float:
         return held + 16 * model.size
     # the reference model is a copy; with LoRA it is the same model without adapters
     copied = "BETA" in values or (values.get("KL_BETA", 0) and not rank)
-    return held + (4 * model.size if copied else 0)
+    drawing = 2 * model.size if _drawn_bytes(values) == 2 else 0
+    return held + (4 * model.size if copied else 0) + drawing
 
 
 def training_bytes(stage: StagePlan, model: Model) -> float:

@@ -20,7 +20,7 @@ from trlm_utils import chat, nanoworld, tokenization
 from trlm_utils.curation import gsm8k, mixture
 from trlm_utils.evaluation import suites
 from trlm_utils.files import PROJECT_ROOT, CourseError, from_root, shown
-from trlm_utils.models import HEADS
+from trlm_utils.models import DTYPES, HEADS
 from trlm_utils.rewards import mixes
 from trlm_utils.training import configuration, preflight
 from trlm_utils.training.optimizers import OPTIMIZERS
@@ -150,6 +150,8 @@ def _one_of(known: Sequence[str]) -> tuple[Callable[[Any], bool], str]:
 
 
 SOURCES = ("nanoworld", "gsm8k", "mixture")
+# transformers' implementations; kernels from the Hub, named owner/name, are also accepted
+ATTENTION = ("", "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 
 
 CHOICES: dict[str, Sequence[str]] = {
@@ -162,6 +164,8 @@ CHOICES: dict[str, Sequence[str]] = {
     "OPTIMIZER": OPTIMIZERS,
     "LR_SCHEDULER": configuration.SCHEDULERS,
     "SCALE_REWARDS": ("group", "batch", "none"),
+    "DTYPE": DTYPES,
+    "ROLLOUT_DTYPE": DTYPES,
 }
 # Parameter -> (condition, condition in words). A name means the same in every notebook.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -180,6 +184,10 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         (_share, "must lie in [0, 1]"),
     ),
     "BASE_PROBLEMS": (_not_negative, "must not be negative"),
+    "ATTENTION": (
+        lambda value: value in ATTENTION or "/" in value,
+        f"is one of {', '.join(ATTENTION[1:])}, a kernel of the Hub, or empty",
+    ),
     "MAX_STEPS": (_steps, "must be above 0, or -1 for whole epochs"),
     **{name: _one_of(known) for name, known in CHOICES.items()},
     **dict.fromkeys(
@@ -238,6 +246,8 @@ def _check_training(values: dict[str, Any]) -> None:
         level = {"luspo": "sequence", "vespo": "token"}.get(loss)
         if level and values["IMPORTANCE"] != level:
             raise ValueError(f"LOSS_TYPE {loss} needs IMPORTANCE {level}")
+    if values.get("ROLLOUT_DTYPE", "float32") != "float32" and not values["FAST_ROLLOUTS"]:
+        raise ValueError("ROLLOUT_DTYPE needs FAST_ROLLOUTS: TRL draws with the policy itself")
     if values.get("OPTIMIZER") == "muon" and values.get("LORA_RANK"):
         raise ValueError("LORA_RANK needs OPTIMIZER adamw: Muon is for whole matrices")
     for check, reason in values.get("ALLOW_FAILED", {}).items():

@@ -135,7 +135,7 @@ def rollout_speed(draw: Any) -> Any:
     The log is kept in the checkpoint, so the speed is known even after the process ends.
 
     Args:
-        draw: the `generation.Rollouts` that the trainer samples with.
+        draw: the `rollouts.Rollouts` that the trainer samples with.
     """
     from transformers import TrainerCallback
 

@@ -1,0 +1,111 @@
+"""Rollouts: the completions that GRPO samples from its policy while it trains."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from trlm_utils import chat, generation, models
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Rollouts:
+    """A ``rollout_func`` for TRL's GRPOTrainer that samples with `generation.complete`.
+
+    It replaces TRL's call of ``generate``. Prompts are rendered as TRL renders them, and
+    completions are sampled at the trainer's temperature from the same distribution.
+
+    Args:
+        max_new_tokens: token budget of a completion.
+        batch_size: completions computed at once; by default `generation.usual_batch`.
+        dtype: number format of the weights for sampling, one of `models.DTYPES`. If it is not
+            float32, a copy of the policy (`InferenceCopy`) samples, which is faster on a GPU.
+            Its probabilities then differ slightly from those of the trained policy. There is
+            no correction for this (such as importance sampling).
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_new_tokens: int,
+        batch_size: int | None = None,
+        dtype: str = "float32",
+    ):
+        self.tokenizer = tokenizer
+        self.budget, self.batch_size = max_new_tokens, batch_size
+        self.copy = None if dtype == "float32" else InferenceCopy(dtype)
+        self.tokens, self.seconds = 0, 0.0
+
+    def __call__(self, prompts: list[Any], trainer: Any) -> dict[str, Any]:
+        """Sample one completion for each conversation in ``prompts``."""
+        began = time.perf_counter()
+        texts = [chat.render(self.tokenizer, prompt, prompt=True) for prompt in prompts]
+        encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        policy = trainer.accelerator.unwrap_model(trainer.model)
+        completions = generation.complete(
+            self.copy.of(policy) if self.copy else policy,
+            encoded,
+            end=self.tokenizer.eos_token_id,
+            pad=self.tokenizer.pad_token_id,
+            max_new_tokens=self.budget,
+            temperature=trainer.args.temperature,
+            batch_size=self.batch_size,
+        )
+        self.tokens += sum(map(len, completions))
+        self.seconds += time.perf_counter() - began
+        # with None, TRL computes log-probabilities with the trained model, as after generate
+        return {"prompt_ids": encoded, "completion_ids": completions, "logprobs": None}
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Completion tokens sampled per second so far (0 before the first call)."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+class InferenceCopy:
+    """A copy of a model in another number format, for sampling only.
+
+    Every call of `of` updates its weights. The copy is built from the model's configuration,
+    because a deep copy of a model inside a TRL trainer would still call the original model.
+
+    Args:
+        dtype: number format of the copy's weights, one of `models.DTYPES`.
+    """
+
+    def __init__(self, dtype: str):
+        self.dtype = dtype
+        self.model: PreTrainedModel | None = None
+
+    def of(self, policy: Any) -> PreTrainedModel:
+        """The copy with the policy's current weights; LoRA adapters are merged into them."""
+        import torch
+
+        base = policy.get_base_model() if hasattr(policy, "get_base_model") else policy
+        if self.model is None:
+            self.model = self._made(base)
+        with torch.no_grad():
+            for name, weight in base.named_parameters():
+                if ".lora_" not in name:
+                    own = self.model.get_parameter(name.replace(".base_layer.", "."))
+                    own.copy_(weight)
+            for name, layer in base.named_modules():
+                if hasattr(layer, "get_delta_weight"):  # a layer with LoRA adapters
+                    change = sum(map(layer.get_delta_weight, layer.active_adapters))
+                    own = self.model.get_parameter(f"{name}.weight")
+                    own.copy_(layer.base_layer.weight + change)
+        return self.model
+
+    def _made(self, base: Any) -> PreTrainedModel:
+        """A model of the same configuration; building it leaves the random state unchanged."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        with torch.random.fork_rng():
+            copy = AutoModelForCausalLM.from_config(
+                base.config,
+                dtype=getattr(torch, self.dtype),
+                attn_implementation=base.config._attn_implementation,
+            )
+        return models.placed(copy).eval()
