@@ -1,1 +1,1 @@
-"""Around the course and no part of its library: publishing, slides, benchmark."""
+"""Tools for maintaining the course, not part of its library: publishing, slides, benchmarks."""

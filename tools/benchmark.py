@@ -1,23 +1,23 @@
-"""Measure what the course's own code gains over the obvious way, on this machine.
+"""Measure how much faster the course's own code is than a baseline, on this machine.
 
     python -m tools.benchmark rollouts [--run runs/nano] [--repeats 5]
     python -m tools.benchmark answers [--math FOLDER]
     python -m tools.benchmark training [--seed 0,1,2]
     python -m tools.benchmark curation [--repeats 5]
 
-``rollouts``: completion tokens per second of `generation.complete` against
-transformers' ``generate`` at its best batch size, same model, prompts and budget.
-``answers``: answers checked per second by `answers.grade` against calling math-verify
-on each, with the verdicts that differ.
-``training``: seconds until 80 % of fresh `in_distribution` problems are solved, sampled,
-from random weights, for four sets of settings on the same model and data; this course
-trains with `sft.make_trainer`, the others with TRL's own.
-``curation``: rows per second and peak memory of `mixture.collect` against a collector that
-goes row by row through JSON chunks, on the same 60,000 conversations; and what each check
-costs.
+``rollouts``: completion tokens per second of `generation.complete`, compared with
+transformers' ``generate`` at its best batch size, with the same model, prompts and budget.
+``answers``: answers checked per second by `answers.grade`, compared with math-verify on each
+answer; also the answers on which both disagree.
+``training``: seconds from random weights until 80 % of new `in_distribution` problems are
+solved (sampled), for four sets of settings on the same model and data. The course's settings
+use `sft.make_trainer`, the others TRL's trainer.
+``curation``: rows per second and peak memory of `mixture.collect`, compared with a collector
+that goes row by row through JSON chunks, on the same 60,000 conversations; and the cost of
+each check.
 
-The sides take turns, so that a machine that slows down slows all of them; every ratio
-is printed as median [lowest, highest]. Nothing here is a test: it times things.
+The compared variants take turns, so that a slower phase of the machine affects all of them.
+Every ratio is printed as median [lowest, highest]. These are measurements, not tests.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tools.turns import compare, line
 from trlm_utils.files import CourseError, runs_root
 from trlm_utils.runner import pipeline
 
-BATCHES = (64, 128, 256, 512)  # tried for plain generate
+BATCHES = (64, 128, 256, 512)  # batch sizes to try for generate
 
 
 # --- rollouts ---------------------------------------------------------------------
@@ -73,7 +73,7 @@ def plain_generate(
 
 
 def rollouts(run: Path, repeats: int, groups: int = 64, size: int = 8, budget: int = 160) -> None:
-    """Print tokens per second of both ways of sampling, and their ratio."""
+    """Print tokens per second of both ways to sample, and their ratio."""
     from trlm_utils import chat, generation, machine, models, nanoworld
 
     model, tokenizer = models.load_model(run / "04_dpo" / "model")
@@ -106,14 +106,14 @@ def rollouts(run: Path, repeats: int, groups: int = 64, size: int = 8, budget: i
 
 
 def math_verify_alone(reply: str, gold: str) -> bool:
-    """The obvious way: math-verify on the whole reply, gold first."""
+    """The baseline: math-verify on the whole reply, gold answer first."""
     from math_verify import parse, verify
 
     return bool(verify(parse(f"${gold}$"), parse(reply)))
 
 
 def answer_pairs(folder: Path | None) -> dict[str, list[tuple[str, str]]]:
-    """(reply, gold) pairs: whole numbers, and the answers of MATH-500 where given."""
+    """(reply, gold answer) pairs: whole numbers, and answers of MATH-500 if a folder is given."""
     draw = random.Random(0)
     numbers = []
     for _ in range(2000):
@@ -133,13 +133,13 @@ def answer_pairs(folder: Path | None) -> dict[str, list[tuple[str, str]]]:
 
 
 def check_answers(folder: Path | None, repeats: int) -> None:
-    """Print answers per second of both checkers, their ratio and their agreement."""
+    """Print answers per second of both checkers, their ratio, and how often they agree."""
     from trlm_utils import answers
 
     for name, pairs in answer_pairs(folder).items():
 
         def ours(pairs: list[tuple[str, str]] = pairs) -> int:
-            answers.forget()  # each turn from nothing
+            answers.forget()  # each turn starts with empty caches
             for reply, gold in pairs:
                 answers.grade(reply, gold)
             return len(pairs)

@@ -1,4 +1,4 @@
-"""Rows per second and peak memory of `mixture.collect` against a collector row by row."""
+"""Rows per second and peak memory of `mixture.collect`, compared with a row-by-row collector."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ CHECKS: dict[str, dict[str, Any]] = {
 
 
 def write_chats(path: Path, rows: int) -> None:
-    """A JSONL file of conversations: three rounds, each of four problems (about 2.5 kB).
+    """Write a JSONL file of conversations with three rounds of four problems (about 2.5 kB each).
 
-    Each ends in the answer of its last problem, a word or a number.
+    Each round ends with the answer of its last problem, a word or a number.
     """
     from trlm_utils import chat, nanoworld
 
@@ -43,8 +43,8 @@ def write_chats(path: Path, rows: int) -> None:
 
 
 def collect_row_by_row(path: Path, folder: Path) -> int:
-    """The obvious way, and the original trlm's: stream rows, dump chunks as JSON, read
-    them back into one data set, and shuffle that."""
+    """The baseline, as in the original trlm: stream rows, write chunks as JSON, read them
+    back into one data set, and shuffle it."""
     from datasets import Dataset, concatenate_datasets, load_dataset
 
     stream = load_dataset("json", data_files=str(path), split="train", streaming=True)
@@ -71,7 +71,7 @@ def collect_row_by_row(path: Path, folder: Path) -> int:
 
 
 def collect_mixture(path: Path, folder: Path, checks: dict[str, Any]) -> int:
-    """This course's way; every row passes every check, so that all are written."""
+    """Collect with `mixture.collect`; every row passes every check, so all are written."""
     from trlm_utils import nanoworld, tokenization
     from trlm_utils.curation import mixture
 
@@ -89,10 +89,10 @@ def collect_mixture(path: Path, folder: Path, checks: dict[str, Any]) -> int:
 
 
 def _measured(queue: Any, name: str, path: str, checks: dict[str, Any]) -> None:
-    """One collection in a process of its own: rows per second, and peak memory in MiB."""
+    """One collection in a separate process: rows per second, and peak memory in MiB."""
     import tempfile
 
-    import pyarrow.parquet  # noqa: F401  (loading libraries is not collecting)
+    import pyarrow.parquet  # noqa: F401  (imports must not count as collecting)
     import tqdm.auto  # noqa: F401
     from datasets import load_dataset  # noqa: F401
 
@@ -114,7 +114,7 @@ def _measured(queue: Any, name: str, path: str, checks: dict[str, Any]) -> None:
 
 
 def curation(repeats: int, chats: int = CHATS) -> None:
-    """Print rows per second and peak memory of both collectors, and the cost of checks."""
+    """Print rows per second and peak memory of both collectors, and the cost of each check."""
     import multiprocessing
     import tempfile
 

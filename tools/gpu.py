@@ -1,8 +1,8 @@
-"""What a real card does, which no rehearsal can tell: ``python -m tools.gpu`` (``make gpu``).
+"""Test and measure the course on a real GPU: ``python -m tools.gpu`` (``make gpu``).
 
-Runs the smoke recipe on the card, times training and rollouts of a model of 135 million
-random parameters, sets the memory that training takes beside the estimate, times the
-attention back ends, looks for NaN in bf16 and fp16, and writes ``figures/gpu-<name>.md``.
+It runs the smoke recipe on the GPU, times training and rollouts of a model with 135 million
+random parameters, compares the memory that training takes with the estimate, times the
+attention back ends, checks bf16 and fp16 for NaN, and writes ``figures/gpu-<name>.md``.
 
     python -m tools.gpu              # on the accelerator that torch finds
     python -m tools.gpu --tiny       # a tiny model, on any device: does the script itself work?
@@ -28,7 +28,7 @@ BATCH, LENGTH, PROMPTS, BUDGET = 8, 512, 64, 128
 
 
 def device_name() -> str:
-    """The card's name, or the kind of device where it has none."""
+    """The GPU's name, or the kind of device if it has none."""
     import torch
 
     device = machine.torch_device()
@@ -36,7 +36,7 @@ def device_name() -> str:
 
 
 def synchronize() -> None:
-    """Wait for the card; kernels run behind Python's back."""
+    """Wait until the GPU is done, because its kernels run asynchronously."""
     import torch
 
     device = machine.torch_device()
@@ -45,7 +45,7 @@ def synchronize() -> None:
 
 
 def seconds(work: Callable[[], Any], repeats: int = 5) -> float:
-    """Least time of several calls, after one that is not counted."""
+    """Shortest time of several calls, after a warm-up call."""
     work()
     found = []
     for _ in range(repeats):
@@ -71,7 +71,7 @@ def random_model(attention: str = "sdpa", tiny: bool = False) -> Any:
 
 
 def training_step(model: Any, dtype: Any, batch: int = BATCH, length: int = LENGTH) -> Any:
-    """A closure that takes one optimizer step in a number format; returns the loss."""
+    """A function that takes one optimizer step in a number format and returns the loss."""
     import torch
 
     device = machine.torch_device()
@@ -91,7 +91,7 @@ def training_step(model: Any, dtype: Any, batch: int = BATCH, length: int = LENG
 
 
 def attention_lines(tiny: bool) -> list[str]:
-    """Seconds of a training step with each attention back end that works here."""
+    """Lines with the seconds of a training step for each attention back end that works here."""
     import torch
 
     lines = ["| attention | ms a training step |", "| --- | --- |"]
@@ -99,13 +99,13 @@ def attention_lines(tiny: bool) -> list[str]:
         try:
             took = seconds(training_step(random_model(name, tiny), torch.float32))
             lines.append(f"| {name} | {1e3 * took:.1f} |")
-        except Exception as error:  # a back end that is not installed, or not for this card
+        except Exception as error:  # a back end that is not installed or not for this GPU
             lines.append(f"| {name} | does not work: {_one_line(error)} |")
     return lines
 
 
 def precision_lines(tiny: bool, steps: int = 20) -> list[str]:
-    """Whether training in a number format stays finite, and how fast it is."""
+    """Lines on each number format: whether the loss stays finite, and how fast training is."""
     import torch
 
     chosen = machine.choose_precision(*machine.detect_device())
@@ -128,7 +128,7 @@ def precision_lines(tiny: bool, steps: int = 20) -> list[str]:
 
 
 def speed_lines(tiny: bool) -> list[str]:
-    """Tokens per second of training and of rollouts, and memory beside the estimate."""
+    """Lines with tokens per second of training and rollouts, and measured and estimated memory."""
     import torch
 
     model = random_model(tiny=tiny)
@@ -136,8 +136,8 @@ def speed_lines(tiny: bool) -> list[str]:
     training = BATCH * LENGTH / seconds(training_step(model, torch.float32))
     peak = machine.peak_device_memory_mb()
     width, layers = model.config.hidden_size, model.config.num_hidden_layers
-    # as `estimate` counts: weights, gradients and AdamW's states; 34 bytes of activations a
-    # token, layer and unit of width; this step scores every position, so logits three times
+    # as in `estimate`: weights, gradients and AdamW's states; 34 bytes of activations per
+    # token, layer and unit of width; logits of every position are held three times
     expected = 16 * size + BATCH * LENGTH * (34 * width * layers + 12 * model.config.vocab_size)
     tokenizer = tokenization.build_tokenizer(nanoworld.sample_text())
     prompts = [p.question for p in nanoworld.make_problems("gpu", PROMPTS)]
@@ -154,7 +154,7 @@ def speed_lines(tiny: bool) -> list[str]:
 
 
 def smoke_lines() -> list[str]:
-    """What the smoke recipe says of itself on this card."""
+    """Lines with the result of the smoke recipe on this GPU."""
     done = subprocess.run(
         [sys.executable, "-m", "trlm_utils", "run", "smoke", "--force"],
         cwd=PROJECT_ROOT,
@@ -171,7 +171,7 @@ def _one_line(error: Exception) -> str:
 
 
 def page(tiny: bool) -> str:
-    """All of it as Markdown."""
+    """All results as Markdown."""
     versions = ", ".join(f"{k} {v}" for k, v in machine.package_versions().items())
     parts = [f"# {device_name()}", "", f"{time.strftime('%Y-%m-%d')}; {versions}.", ""]
     for title, lines in (

@@ -1,11 +1,11 @@
-"""Put the outputs of a real run into the committed notebooks, and check that they fit.
+"""Copy the outputs of a real run into the committed notebooks, and check that they match.
 
     python -m tools.publish publish     # after `pipeline run nano`
-    python -m tools.publish notebooks   # outputs alone, of one seed; tables and figures stay
+    python -m tools.publish notebooks   # only outputs, of one seed; tables and figures stay
     python -m tools.publish check
 
-Publishing copies outputs (not sources) from ``runs/nano``, leaves out what is personal
-or too large, copies the figures, and writes the README's results table.
+Publishing copies outputs (not sources) from ``runs/nano``, without personal paths and reduced
+in size. It also copies the figures and writes the README's results table.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ FIGURES = PROJECT_ROOT / "figures"
 README = PROJECT_ROOT / "README.md"
 MAX_KB = 300
 MANNERS = ("careful", "rambling", "hasty", "other", "none")  # as in notebook 07
-# Metadata of a reader's machine or of a run, as against metadata of the notebook.
+# Metadata of a cell to keep; all else belongs to a run or to a user's machine.
 KEPT_CELL_METADATA = ("tags", "jupyter")
 
 
 def source_digest(notebook: Any) -> str:
-    """SHA-256 over the types and sources of all cells."""
+    """SHA-256 over the types and sources of all cells of a notebook."""
     digest = hashlib.sha256()
     for cell in notebook.cells:
         digest.update(f"{cell.cell_type}\0{cell.source}\0".encode())
@@ -43,10 +43,10 @@ def source_digest(notebook: Any) -> str:
 def merge_outputs(source: Any, executed: Any, recipe: str = "nano") -> Any:
     """The source notebook with the outputs of its executed copy.
 
-    Text may have been edited since; code may not.
+    Text may have been edited since the run; code may not.
 
     Raises:
-        CourseError: when the code of the executed copy is another.
+        CourseError: when the code of the executed copy is different.
     """
     ran = [c for c in executed.cells if "injected-parameters" not in c.metadata.get("tags", [])]
     code = [c for c in ran if c.cell_type == "code"]
@@ -70,12 +70,12 @@ def merge_outputs(source: Any, executed: Any, recipe: str = "nano") -> Any:
 
 
 def _wanted(output: Any) -> bool:
-    """Progress bars and library chatter go to stderr; results never do."""
+    """Whether to keep an output: not stderr, which has progress bars and library warnings only."""
     return not (output.output_type == "stream" and output.name == "stderr")
 
 
 def clean_output(output: Any, count: int) -> Any:
-    """An output without run metadata and personal paths; widgets become their text."""
+    """An output without run metadata and personal paths; widgets are replaced by their text."""
     if output.output_type == "execute_result":
         output.execution_count = count
     if output.output_type in ("execute_result", "display_data"):
@@ -90,24 +90,24 @@ def clean_output(output: Any, count: int) -> Any:
 
 
 def smaller_png(encoded: str) -> str:
-    """A picture (base64) with 64 colours, a third of the size; plots have few."""
+    """A PNG (base64) reduced to 64 colours, a third of the size; plots have few colours."""
     from PIL import Image
 
     buffer = io.BytesIO()
     picture = Image.open(io.BytesIO(base64.b64decode(encoded)))
-    if picture.mode == "P":  # done before
+    if picture.mode == "P":  # already reduced
         return encoded
     picture.convert("RGB").quantize(64).save(buffer, format="PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
 def publish_notebooks(runs: Sequence[Path]) -> list[str]:
-    """Write outputs into all notebooks, from finished stages; figures and tables stay.
+    """Write outputs of finished stages into all notebooks; figures and tables stay.
 
-    So notebooks of one seed do not touch what several seeds recorded.
+    So the notebooks of one seed do not replace results of several seeds.
 
     Raises:
-        CourseError: when a stage is not finished, or not of this source.
+        CourseError: when a stage is not finished, or was run with other code.
     """
     import nbformat
 
@@ -132,7 +132,7 @@ def publish(run: Path) -> list[str]:
     deep = runs_root() / "deep_dives"
     written = publish_notebooks([run, deep])
     FIGURES.mkdir(exist_ok=True)
-    mine = {path.stem for path in NOTEBOOKS.glob("*.ipynb")}  # a run may hold other stages
+    mine = {path.stem for path in NOTEBOOKS.glob("*.ipynb")}  # a run may have other stages
     figures = [*run.glob("*/figures/*"), *deep.glob("*/figures/*")]
     for figure in sorted(f for f in figures if f.parts[-3] in mine):
         shutil.copy(figure, FIGURES / figure.name)
@@ -145,7 +145,7 @@ def publish(run: Path) -> list[str]:
 
 
 def publish_comparison() -> list[str]:
-    """The figures of the last `make compare`, and its table in the README, if there is one."""
+    """Copy the figures and the table of the last `make compare`, if there was one."""
     import pandas as pd
 
     from trlm_utils import plots
@@ -157,7 +157,7 @@ def publish_comparison() -> list[str]:
     for figure in sorted(folder.glob("compare.*")):
         if figure.suffix in (".svg", ".png", ".csv"):
             shutil.copy(figure, FIGURES / figure.name)
-    for name in compare.RECIPES:  # what its report sets side by side
+    for name in compare.RECIPES:  # figures of the arms in each recipe's report
         if (path := runs_root() / name / f"{name}.csv").is_file():
             table = pd.read_csv(path, dtype={"arm": str})
             plots.save_figure(plots.plot_ablations(table), FIGURES / name, table)
@@ -166,10 +166,10 @@ def publish_comparison() -> list[str]:
 
 
 def finished_folder(stage: str, runs: Sequence[Path]) -> Path:
-    """The folder of a finished stage in the first of the runs that has it.
+    """The folder of a finished stage, in the first run that has it.
 
     Raises:
-        CourseError: when none has.
+        CourseError: when no run has it.
     """
     for run in runs:
         manifest = run / stage / "manifest.json"
@@ -179,7 +179,7 @@ def finished_folder(stage: str, runs: Sequence[Path]) -> Path:
 
 
 def seed_figures(report: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Name, figure and table of what is drawn from all seeds; notebooks show one."""
+    """Name, figure and table of each figure over all seeds; notebooks show only one seed."""
     import pandas as pd
 
     from trlm_utils import plots
@@ -204,11 +204,11 @@ def seed_figures(report: dict[str, Any]) -> list[tuple[str, Any, Any]]:
 
 
 def results_table(report: dict[str, Any]) -> str:
-    """The README's table, in Markdown: accuracy by stage, the rise, and the time.
+    """The README's table in Markdown: accuracy by stage, gain in accuracy, and time.
 
-    Accuracies are means over the seeds with the lowest and highest seed in brackets; a
-    rise has its pooled 95 % interval. Times are those of the first seed: the others may
-    have run side by side.
+    Accuracies are means over the seeds, with the lowest and highest seed in brackets. A
+    gain has its pooled 95 % interval. Times are those of the first seed, because the others
+    may have run in parallel.
     """
     band = report["ladder"][0]["band"]
     found: dict[tuple[str, str], list[float]] = {}
@@ -242,7 +242,7 @@ def results_table(report: dict[str, Any]) -> str:
 
 
 def _longer_line(report: dict[str, Any]) -> list[str]:
-    """What DPO and GRPO together did on problems longer than stage 2 is made of."""
+    """The effect of DPO and GRPO together on problems longer than those of SFT stage 2."""
     wanted = ("03_sft_stage2", report["ladder"][-1]["stage"], "longer", "greedy")
     rows = [
         row
@@ -256,7 +256,7 @@ def _longer_line(report: dict[str, Any]) -> list[str]:
 
 
 def _steps_line(report: dict[str, Any]) -> list[str]:
-    """Answering at once against thinking, on problems of 3 and 4 steps, greedy."""
+    """Greedy accuracy without and with a thought, on problems of 3 and 4 steps."""
     shares = [_share_right(report["by_steps"], s) for s in ("02_sft_stage1", "03_sft_stage2")]
     if not all(shares):
         return []
@@ -268,7 +268,7 @@ def _steps_line(report: dict[str, Any]) -> list[str]:
 
 
 def _share_right(rows: list[dict[str, Any]], stage: str) -> list[float]:
-    """Accuracy on 3 and 4 steps per seed."""
+    """Accuracy of each seed on problems of 3 and 4 steps."""
     shares = []
     for seed in dict.fromkeys(row["seed"] for row in rows):
         mine = [
@@ -294,7 +294,7 @@ def _rise(row: dict[str, Any] | None) -> str:
 
 
 def write_block(name: str, text: str) -> None:
-    """Put text between the marks of that name in the README."""
+    """Replace the text between the marks of this name in the README."""
     begin, end = f"<!-- {name}: written by `make notebooks` -->", f"<!-- end of {name} -->"
     whole = README.read_text(encoding="utf-8")
     pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
@@ -303,7 +303,7 @@ def write_block(name: str, text: str) -> None:
 
 
 def check(path: Path) -> list[str]:
-    """What is wrong with a committed notebook, as lines; empty when nothing is."""
+    """Problems of a committed notebook, one per line; empty if there are none."""
     import nbformat
 
     notebook = nbformat.read(path, as_version=4)

@@ -1,22 +1,23 @@
-"""Intervals of recorded tables, computed again with Student's t; one command, once per table.
+"""Recompute intervals of recorded tables with Student's t; needed once per table.
 
     python -m tools.recompute
 
-Tables in ``figures/`` that come from long runs recorded before `stats.weighted_t` carry
-intervals over seeds with the normal distribution's 1.96. What they still hold decides:
+Some tables in ``figures/`` come from long runs that were recorded before `stats.weighted_t`
+existed. Their intervals over seeds use the normal quantile 1.96. How they are recomputed
+depends on what was recorded:
 
-- ``rises``: ``ladder.csv`` has every seed's accuracies, so the spread of the differences
-  between seeds is known; what is left of a recorded half width is the questions' error.
-- ``ablations``, ``algorithms``, ``hacking``: only pooled numbers were kept. The two parts
-  cannot be told apart, so the half width grows as if the seeds were all that varies, by
-  t / 1.96 = 2.20 with three seeds. That is the most it can need: such intervals may be too
-  wide, never too narrow.
-- ``ladder``, ``by_steps``, ``pass_at_k``: rows of single seeds, which stay; only the figures,
-  which pool them (`plots.over_seeds`), are drawn again.
+- ``rises``: ``ladder.csv`` has every seed's accuracies, so the variance of the differences
+  between seeds is known. The rest of a recorded half width is the error from the questions.
+- ``ablations``, ``algorithms``, ``hacking``: only pooled numbers were recorded. The two parts
+  of the variance are unknown, so the half width is widened as if all variance came from the
+  seeds, by t / 1.96 = 2.20 with three seeds. This is the largest factor that can be needed:
+  such intervals may be too wide, never too narrow.
+- ``ladder``, ``by_steps``, ``pass_at_k``: their rows are of single seeds and stay the same.
+  Only the figures, which pool them (`plots.over_seeds`), are drawn again.
 
-A table with a column ``df`` has its degrees of freedom already and is left alone. Tables with
-one seed hold intervals of the questions alone and stay. ``compare`` cannot be drawn again: the
-ladders of the other recipes are not kept.
+A table with a column ``df`` already uses Student's t and is not changed. Tables with one seed
+have intervals over questions only and stay. ``compare`` cannot be drawn again, because the
+ladders of the other recipes were not recorded.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ DRAWN: dict[str, Callable[[Any], Any]] = {
 
 
 def rises(table: Any, ladder: Any) -> Any:
-    """Differences between stages, their seeds' part taken from the ladder.
+    """Differences between stages, with the variance between seeds computed from the ladder.
 
     Args:
         table: from, to, band, decoding, difference, low, high, seeds.
@@ -62,10 +63,10 @@ def rises(table: Any, ladder: Any) -> Any:
 
 
 def arms(table: Any) -> Any:
-    """Accuracies and differences of arms, as wide as their seeds can make them.
+    """Accuracies and differences of arms, with intervals widened as if only seeds varied.
 
     Args:
-        table: what `trlm_utils.evaluation.arms.table` gave, with one number of seeds.
+        table: a table of `trlm_utils.evaluation.arms.table`; all rows have as many seeds.
     """
     found = table.copy()
     for name, bottom, prefix in (("accuracy", 0.0, ""), ("difference", -1.0, "difference_")):
@@ -78,7 +79,7 @@ def arms(table: Any) -> Any:
 
 
 def recompute(folder: Path) -> list[str]:
-    """Write the tables that need it and draw their figures; returns the tables' names."""
+    """Rewrite the tables that need it and redraw their figures; returns the tables' names."""
     import pandas as pd
 
     tables = {name: pd.read_csv(folder / f"{name}.csv", dtype={"arm": str}) for name in DRAWN}

@@ -1,11 +1,11 @@
-"""A notebook as slides: one HTML file that needs no network.
+"""Export a notebook as slides: one HTML file that works offline.
 
     python -m tools.slides 05_grpo_rewards 10_ablations
 
-nbconvert's exporter of reveal.js slides does the work. Before it, `Paginate` marks what
-begins a slide: each section of the notebook is a column of slides, cut where a slide is
-full. reveal.js is taken from the sphinx-revealjs package, and formulas become MathML, so
-that nothing is fetched while presenting.
+It uses nbconvert's exporter for reveal.js slides. Before the export, `Paginate` divides the
+notebook into slides: each section is a column of slides, with a new slide whenever one is
+full. reveal.js is taken from the sphinx-revealjs package, and formulas are converted to
+MathML, so nothing is downloaded during a presentation.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from trlm_utils.files import PROJECT_ROOT, CourseError, runs_root, shown, write_text
 
-TEMPLATES = Path(__file__).parent  # the folder slides_template lies here
-LONGEST_CODE = 18  # lines; longer cells are read in the notebook
-LONGEST_OUTPUT, WIDTH = 22, 100  # lines and characters
-TALLEST_TABLE = 16  # rows at full size; more are drawn smaller
-PAGE = 640  # pixels of a slide that cells may fill
-LEFT_OUT = {"Parameters", "Save", "Exercises"}  # sections for the reader, not for a room
+TEMPLATES = Path(__file__).parent  # the folder that contains slides_template/
+LONGEST_CODE = 18  # lines; longer code is not shown
+LONGEST_OUTPUT, WIDTH = 22, 100  # lines, and characters per line
+TALLEST_TABLE = 16  # rows at full size; larger tables are drawn smaller
+PAGE = 640  # usable height of a slide in pixels
+LEFT_OUT = {"Parameters", "Save", "Exercises"}  # sections that are not shown in a talk
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 
 
@@ -56,33 +56,33 @@ def export(notebook: Path, folder: Path) -> Path:
 
 
 class Paginate(Preprocessor):
-    """Replaces a notebook's cells by ones that fit on slides, marked for nbconvert."""
+    """Replaces a notebook's cells by cells that fit on slides, with nbconvert's slide types."""
 
     def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
-        """The notebook, its cells cut to slides, and the resources as they came."""
+        """The notebook with its cells divided into slides, and the unchanged resources."""
         nb.cells = [cell for section in sections(nb.cells) for cell in section]
         return nb, resources
 
 
 class OfflineSlides(SlidesExporter):
-    """nbconvert's slides, without what it would load from the network."""
+    """nbconvert's exporter for slides, without the files that it would load from the network."""
 
     @property
     def default_config(self) -> Any:
-        """nbconvert's own settings, with `Paginate` before everything else."""
+        """nbconvert's default settings, with `Paginate` as the first preprocessor."""
         config = super().default_config
         config.OfflineSlides.preprocessors = [Paginate]
         return config
 
     def markdown2html(self, _context: Any, source: str) -> str:
-        """Markdown cells become HTML with MathML instead of MathJax."""
+        """Convert a Markdown cell to HTML, with MathML instead of MathJax."""
         return markdown(source)
 
     markdown2html.jinja_pass_arg = SlidesExporter.markdown2html.jinja_pass_arg
 
 
 def sections(cells: Sequence[Any]) -> list[list[Any]]:
-    """The cells of each section that is shown, each marked with its ``slide_type``."""
+    """The cells of each section to show, each with its ``slide_type`` in the metadata."""
     found: list[tuple[str, list[Any]]] = []  # title, cells
     for cell in cells:
         if cell.cell_type == "markdown":
@@ -98,7 +98,7 @@ def sections(cells: Sequence[Any]) -> list[list[Any]]:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Markdown cut at blank lines, a heading kept with what follows it."""
+    """Split Markdown at blank lines; a heading stays with the following paragraph."""
     parts = [part for part in re.split(r"\n\s*\n", text.strip()) if part.strip()]
     if len(parts) > 1 and parts[0].startswith("#"):
         parts[:2] = ["\n\n".join(parts[:2])]
@@ -106,10 +106,10 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def paged(title: str, cells: Sequence[Any]) -> list[Any]:
-    """Mark the cells of a section: a slide goes on until it is full.
+    """Divide the cells of a section into slides: a new slide begins when one is full.
 
-    nbconvert calls the first slide of a column "slide", further ones "subslide"; these
-    begin with the section's title, as a cell of its own.
+    nbconvert calls the first slide of a column "slide" and further ones "subslide". A further
+    slide begins with a separate cell that has the section's title.
     """
     marked: list[Any] = []
     used = 0.0
@@ -133,7 +133,7 @@ def _mark(cell: Any, slide_type: str) -> None:
 
 
 def height(cell: Any) -> float:
-    """About how many pixels of a slide (of 720) a cell takes."""
+    """Estimated height of a cell in pixels; a slide has 720."""
     if cell.cell_type == "markdown":
         page = re.sub(r"<math.*?</math>", "formula", markdown(cell.source), flags=re.DOTALL)
         lines = re.sub(r"<[^>]+>", "", page).strip().split("\n")
@@ -151,7 +151,7 @@ def height(cell: Any) -> float:
 
 
 def code_cells(cell: Any) -> list[Any]:
-    """A cell's code, unless it is long or only draws, and then a cell for each output."""
+    """A cell with the code, unless it is long or only draws a figure; and a cell per output."""
     outputs = [found for output in cell.outputs if (found := cut(output))]
     draws = any("image/png" in output.data for output in outputs)
     short = cell.source.count("\n") < LONGEST_CODE
@@ -164,7 +164,7 @@ def code_cells(cell: Any) -> list[Any]:
 
 
 def cut(output: Any) -> Any:
-    """An output as one picture, table or text that fits on a slide; None for an empty one."""
+    """An output reduced to one figure, table or text that fits on a slide; None if empty."""
     data = output.get("data", {})
     if "image/png" in data:
         return new_output("display_data", data={"image/png": data["image/png"]})
@@ -186,7 +186,7 @@ def _wrap(line: str) -> list[str]:
 
 
 def markdown(text: str) -> str:
-    """Markdown with formulas as HTML with MathML."""
+    """Convert Markdown with formulas to HTML with MathML."""
     from latex2mathml.converter import convert
     from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
@@ -216,7 +216,7 @@ def _reveal() -> tuple[str, str]:
     folder = Path(package.origin).parent / "_static" / "revealjs" / "dist"  # type: ignore[union-attr, arg-type]
     styles = [folder / "reset.css", folder / "reveal.css", folder / "theme" / "white.css"]
     css = "\n".join(path.read_text(encoding="utf-8") for path in styles)
-    css = re.sub(r"@import url\([^)]*\);", "", css)  # a font file beside the theme
+    css = re.sub(r"@import url\([^)]*\);", "", css)  # imports a separate font file
     return (folder / "reveal.js").read_text(encoding="utf-8"), css
 
 

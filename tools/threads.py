@@ -1,14 +1,14 @@
-"""Measure what a second thread brings to each kind of work, alone and beside other work.
+"""Measure what a second thread gains for each kind of work, on an idle and on a busy machine.
 
     python -m tools.threads [--repeats 7] [--work "0.14M sft,7M sft"] [--out FILE]
 
-Each kind of work (training steps as SFT, DPO and GRPO make them, rollouts, evaluation) is
-done with one thread, with as many as there are cores, and with those and
-``OMP_WAIT_POLICY=passive``; alone, and beside one busy process. The settings take turns, so
-that a machine that slows down slows all of them. The table has the median of the seconds and
-of their ratio to one thread in the same turn (above 1 is slower), and the ratio of the best
-turns, which tells most where other work comes and goes. `machine.limit_threads` chooses by
-this. Nothing here is a test: it times things.
+Each kind of work (training steps of SFT, DPO and GRPO, rollouts, evaluation) is timed with one
+thread, with one thread per core, and with one per core and ``OMP_WAIT_POLICY=passive``; each
+alone, and next to a busy process. The settings take turns, so that a slower phase of the
+machine affects all of them. The table has the median time, the median of the ratio to one
+thread in the same turn (above 1 is slower), and the ratio of the fastest turns, which is the
+most reliable when other work comes and goes. The rule in `machine.limit_threads` follows from
+these results. These are measurements, not tests.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 from trlm_utils import machine
 from trlm_utils.files import shown, write_text
 
-# hidden size, layers, vocabulary of the models; the first is the course's own
+# model -> hidden size, layers, vocabulary; the first is the course's own model
 SIZES = {"0.14M": (64, 2, 512), "1M": (128, 4, 512), "7M": (256, 8, 2048), "29M": (512, 8, 4096)}
 KINDS = ("sft", "dpo", "grpo", "rollouts", "evaluation")
 WORK = [f"0.14M {kind}" for kind in KINDS]
@@ -60,7 +60,7 @@ def make_model(size: str) -> Any:
 
 
 def training_step(model: Any, rows: int, tokens: int, reference: bool) -> None:
-    """Forward, backward and AdamW on rows of so many tokens, half of which carry loss."""
+    """One training step (forward, backward, AdamW); half of each row's tokens carry loss."""
     import torch
 
     steps = torch.optim.AdamW(model.parameters(), 1e-4)
@@ -80,7 +80,7 @@ def training_step(model: Any, rows: int, tokens: int, reference: bool) -> None:
 
 
 def drawing(model: Any, completions: int, budget: int, temperature: float) -> None:
-    """Completions of prompts of 40 tokens, 8 of each prompt, to the end of the budget."""
+    """Sample completions of prompts of 40 tokens, 8 per prompt, each with the whole budget."""
     import torch
 
     from trlm_utils import generation
@@ -89,7 +89,7 @@ def drawing(model: Any, completions: int, budget: int, temperature: float) -> No
     generation.complete(
         model,
         [ids for ids in prompts for _ in range(8)],
-        end=-1,  # no token: every completion takes the whole budget
+        end=-1,  # not a token, so no completion ends before the budget
         pad=0,
         max_new_tokens=budget,
         temperature=temperature,
@@ -98,7 +98,7 @@ def drawing(model: Any, completions: int, budget: int, temperature: float) -> No
 
 
 def work_of(size: str, kind: str) -> Callable[[], None]:
-    """A fraction of a second of one kind of work, on a model of a size, as a function."""
+    """A function that does one kind of work on a model of this size; takes under a second."""
     model = make_model(size)
     small = size == "0.14M"
     if kind in ("sft", "dpo", "grpo"):
@@ -112,7 +112,7 @@ def work_of(size: str, kind: str) -> Callable[[], None]:
 
 
 def serve(threads: int) -> None:
-    """Time the work whose names come in, a line each, until the input ends."""
+    """Time the work named by each line of standard input, until the input ends."""
     import torch
 
     torch.set_num_threads(threads)
@@ -121,7 +121,7 @@ def serve(threads: int) -> None:
         name = line.strip()
         if name not in ready:
             ready[name] = work_of(*name.split())
-            ready[name]()  # an uncounted turn
+            ready[name]()  # warm-up, not timed
         began = time.perf_counter()
         ready[name]()
         print(time.perf_counter() - began, flush=True)
@@ -131,14 +131,14 @@ def serve(threads: int) -> None:
 
 
 def settings() -> dict[str, tuple[int, dict[str, str]]]:
-    """Name -> threads, environment."""
+    """Name of a setting -> number of threads, environment variables."""
     many = machine.cores()
     passive = {"OMP_WAIT_POLICY": "passive"}
     return {"1": (1, {}), f"{many}": (many, {}), f"{many} passive": (many, passive)}
 
 
 def start(threads: int, variables: dict[str, str]) -> subprocess.Popen:
-    """A process that times work with so many threads."""
+    """Start a process that times work with so many threads."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "MKL_"))}
     return subprocess.Popen(
         [sys.executable, "-m", "tools.threads", "--serve", str(threads)],
@@ -150,7 +150,7 @@ def start(threads: int, variables: dict[str, str]) -> subprocess.Popen:
 
 
 def measure(repeats: int, works: Sequence[str], chosen: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for each work, surroundings and setting: seconds, ratio to one thread."""
+    """One row per kind of work, machine load and setting: seconds, ratio to one thread."""
     if machine.cores() == 1:
         raise SystemExit("this process may use one core only: there is nothing to compare")
     workers = {name: start(*how) for name, how in settings().items() if name in ("1", *chosen)}
@@ -179,7 +179,7 @@ def measure(repeats: int, works: Sequence[str], chosen: Sequence[str]) -> list[d
 def turns(
     workers: dict[str, subprocess.Popen], work: str, busy: bool, repeats: int
 ) -> dict[str, list[float]]:
-    """Seconds of each setting, which take turns."""
+    """Seconds of each setting in each turn; the settings take turns."""
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     other = None
     if busy:
@@ -190,7 +190,7 @@ def turns(
                 worker.stdin.write(f"{work}\n")
                 worker.stdin.flush()
                 found = float(worker.stdout.readline())
-                if turn:  # the first is for warming up
+                if turn:  # the first turn is a warm-up
                     seconds[name].append(found)
     finally:
         if other:
@@ -200,7 +200,7 @@ def turns(
 
 
 def main() -> None:
-    """See the top of this file."""
+    """Run the measurements described at the top of this file."""
     parser = argparse.ArgumentParser(description="What a second thread brings.")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--work", default=",".join(WORK), help="model and kind, with commas")

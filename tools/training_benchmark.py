@@ -1,4 +1,4 @@
-"""Seconds until 80 % of fresh problems are solved, from random weights: four sets of settings."""
+"""Seconds from random weights until 80 % of new problems are solved, for four sets of settings."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tools.turns import line
 
 TARGET, ROWS, LOOKS = 0.80, 48_000, 20
 
-PATIENCE = 6.0  # the others are stopped after so many times this course's seconds
+PATIENCE = 6.0  # time limit of the other settings, as a multiple of the course's time
 
 
-RATE = 5.0e-3  # AdamW's rate for all: published ones are for models 1,000 times larger
+RATE = 5.0e-3  # AdamW's learning rate for all; published ones are for models 1,000 times larger
 
 
 def training_settings() -> dict[str, dict[str, Any]]:
-    """What differs between the four.
+    """The settings that differ between the four sets: name -> settings.
 
-    ``matrix_rate`` stands for Muon, ``lean`` for `sft.make_trainer`, which computes
+    ``matrix_rate`` means that Muon is used. ``lean`` means `sft.make_trainer`, which computes
     the same loss with less work.
     """
     trlm = {
@@ -41,9 +41,9 @@ def training_settings() -> dict[str, dict[str, Any]]:
             "matrix_rate": 0.015,
             "lean": True,
         },
-        # batch 8, linear decay, loss on all tokens, checkpointing: as SFTConfig has them
+        # SFTConfig's defaults: batch 8, linear decay, loss on all tokens, activation checkpointing
         "TRL's defaults": {},
-        # 128 rows a step, as published
+        # 128 rows per step, as published
         "trlm's settings": trlm | {"gradient_accumulation_steps": 4},
         "trlm's, 32 rows a step": trlm,
     }
@@ -52,9 +52,9 @@ def training_settings() -> dict[str, dict[str, Any]]:
 def stop_at_target(
     model: Any, tokenizer: Any, problems: Sequence[Any], every: int, limit: float
 ) -> Any:
-    """A callback that stops training at the target, or after ``limit`` seconds of it.
+    """A callback that stops training at the target accuracy, or after ``limit`` seconds.
 
-    The clock stands still while the callback looks at the model's accuracy.
+    The time of the evaluations in this callback is not counted.
     """
     from transformers import TrainerCallback
 
@@ -92,7 +92,7 @@ def stop_at_target(
 def time_to_target(
     settings: dict[str, Any], seed: int, folder: Path, limit: float
 ) -> tuple[bool, float, float]:
-    """Train until the target, the end of the data or ``limit`` seconds.
+    """Train until the target accuracy, the end of the data or ``limit`` seconds.
 
     Returns:
         Whether the target was reached, seconds of training, and the last accuracy.
@@ -113,7 +113,7 @@ def time_to_target(
     config = SFTConfig(
         output_dir=str(folder),
         **{"learning_rate": RATE, "max_length": 256, "seed": seed, "bf16": False} | settings,
-        num_train_epochs=1,  # schedules end with the data; the default is three passes
+        num_train_epochs=1,  # schedules end with the data; the default is three epochs
         use_cpu=True,
         report_to=[],
         save_strategy="no",
@@ -137,11 +137,11 @@ def time_to_target(
 
 
 def training_times(seeds: Sequence[int]) -> None:
-    """Print the time to the target for each set of settings, and its ratio to ours.
+    """Print the time to the target for each set of settings, and its ratio to the course's.
 
-    A set of settings that does not reach the target counts with the time it was given
-    (all data, or `PATIENCE` times this course's seconds), so that its ratio is a lower
-    bound; the line says so.
+    A set of settings that does not reach the target counts with the time it had (all data,
+    or `PATIENCE` times the course's seconds). Its ratio is then a lower bound, and the line
+    says so.
     """
     import tempfile
 
@@ -153,7 +153,7 @@ def training_times(seeds: Sequence[int]) -> None:
     missed = dict.fromkeys(times, 0)
     for seed in seeds:
         limit = float("inf")
-        for name, settings in training_settings().items():  # this course first
+        for name, settings in training_settings().items():  # the course's settings come first
             with tempfile.TemporaryDirectory() as folder:
                 reached, seconds, accuracy = time_to_target(settings, seed, Path(folder), limit)
             times[name].append(seconds)

@@ -17,7 +17,7 @@ PACKAGES = (
     "lm-eval",
     "math-verify",
 )
-MANY = 10_000_000  # parameters from which on several threads are used (figures/threads.csv)
+MANY = 10_000_000  # models with at least so many parameters use several threads
 
 
 @dataclass(frozen=True)
@@ -124,14 +124,15 @@ def cores() -> int:
 def limit_threads(model: Any = None) -> int:
     """Set the number of torch threads by the size of the model, and return it.
 
-    Models under `MANY` parameters get one thread, others all cores that this process may use
-    (torch would start as many as the machine shows). Measured (``figures/threads.csv``, two
-    cores): OpenMP's threads spin while they wait, and with one busy process beside them two
-    threads take 2.6 to 21 times as long as one. The runner needs the second core for
-    evaluation and for the next kernel, so it has threads sleep instead
-    (``OMP_WAIT_POLICY=passive``). Then two take 1.1 to 1.25 times as long as one beside other
-    work. Alone they gain in every kind of work only from 29 million parameters on (0.84 to
-    0.86 times as long); at 7 million they lose.
+    Models under `MANY` parameters get one thread. Larger ones get all cores that this process
+    may use (by default torch starts one thread per visible core). Measured with
+    `tools.threads` on two cores (``figures/threads.csv``): OpenMP's threads spin while they
+    wait (busy waiting), so next to one busy process two threads take 2.6 to 21 times as long
+    as one. The runner needs the second core for evaluation and for the next kernel, so it lets
+    waiting threads sleep (``OMP_WAIT_POLICY=passive``). Then two threads take 1.1 to 1.25 times
+    as long as one next to a busy process. On an idle machine two threads are faster in every
+    kind of work only from 29 million parameters on (0.84 to 0.86 times as long); at 7 million
+    they are slower.
 
     Args:
         model: the model to train or to sample from; None counts as small.

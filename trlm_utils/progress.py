@@ -56,7 +56,7 @@ class Task:
 
     def _advance(self, inside: float) -> None:
         share = min(1.0, (self.done + inside * self.span) / self.total)
-        self.share = max(self.share, share)  # it never goes back
+        self.share = max(self.share, share)  # the share never decreases
         place = _tasks.index(self) if self in _tasks else 0
         if place:
             _tasks[place - 1]._advance(self.share)

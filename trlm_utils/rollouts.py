@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 class Rollouts:
-    """A ``rollout_func`` for TRL's GRPOTrainer that draws through `generation.complete`.
+    """A ``rollout_func`` for TRL's GRPOTrainer that samples with `generation.complete`.
 
-    TRL's own path calls ``generate``; the prompts are rendered as it renders them, and
-    completions are drawn at the trainer's temperature from the same distribution.
+    It replaces TRL's call of ``generate``. Prompts are rendered as TRL renders them, and
+    completions are sampled at the trainer's temperature from the same distribution.
 
     Args:
         max_new_tokens: token budget of a completion.
         batch_size: completions computed at once; by default `generation.usual_batch`.
-        dtype: number format of the weights that draw, one of `models.DTYPES`. Another than
-            float32 draws with a copy of the policy (`InferenceCopy`), which on a GPU is
-            faster; its probabilities then differ a little from those that are trained, and
-            nothing corrects for it.
+        dtype: number format of the weights for sampling, one of `models.DTYPES`. If it is not
+            float32, a copy of the policy (`InferenceCopy`) samples, which is faster on a GPU.
+            Its probabilities then differ slightly from those of the trained policy. There is
+            no correction for this (such as importance sampling).
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Rollouts:
         self.tokens, self.seconds = 0, 0.0
 
     def __call__(self, prompts: list[Any], trainer: Any) -> dict[str, Any]:
-        """Draw one completion for each of the conversations in ``prompts``."""
+        """Sample one completion for each conversation in ``prompts``."""
         began = time.perf_counter()
         texts = [chat.render(self.tokenizer, prompt, prompt=True) for prompt in prompts]
         encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -55,23 +55,23 @@ class Rollouts:
         )
         self.tokens += sum(map(len, completions))
         self.seconds += time.perf_counter() - began
-        # without log-probabilities TRL takes the trained model's own, as for generate
+        # with None, TRL computes log-probabilities with the trained model, as after generate
         return {"prompt_ids": encoded, "completion_ids": completions, "logprobs": None}
 
     @property
     def tokens_per_second(self) -> float:
-        """Completion tokens drawn per second so far (0 before the first call)."""
+        """Completion tokens sampled per second so far (0 before the first call)."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
 
 class InferenceCopy:
     """A copy of a model in another number format, for sampling only.
 
-    Its weights are brought up to date whenever it is asked for. It is made from the model's
-    configuration: a deep copy of a model inside a TRL trainer would go on calling the model.
+    Every call of `of` updates its weights. The copy is built from the model's configuration,
+    because a deep copy of a model inside a TRL trainer would still call the original model.
 
     Args:
-        dtype: of the copy's weights, one of `models.DTYPES`.
+        dtype: number format of the copy's weights, one of `models.DTYPES`.
     """
 
     def __init__(self, dtype: str):
@@ -79,7 +79,7 @@ class InferenceCopy:
         self.model: PreTrainedModel | None = None
 
     def of(self, policy: Any) -> PreTrainedModel:
-        """The copy, with the policy's weights of now; LoRA adapters are added into them."""
+        """The copy with the policy's current weights; LoRA adapters are merged into them."""
         import torch
 
         base = policy.get_base_model() if hasattr(policy, "get_base_model") else policy
@@ -98,7 +98,7 @@ class InferenceCopy:
         return self.model
 
     def _made(self, base: Any) -> PreTrainedModel:
-        """A model of the same configuration; its random weights cost no random number."""
+        """A model of the same configuration; building it leaves the random state unchanged."""
         import torch
         from transformers import AutoModelForCausalLM
 

@@ -151,9 +151,9 @@ def pooled_difference(
     """Mean of after minus before, with a 95 % interval that holds for new seeds and questions.
 
     As in `paired_difference`, four pseudo-observations are added to estimate the variance
-    that comes from the questions. In the won and the lost one the difference is plus and
-    minus 1 / seeds, so each weighs as much as one answer of one seed, whatever the number
-    of seeds.
+    that comes from the questions. For every seed their differences are 1 / seeds,
+    -1 / seeds, 0 and 0. So the won and the lost one each weigh as much as one answer of one
+    seed, whatever the number of seeds.
 
     Args:
         before, after: one row per seed; each row has the scores of the same questions, in

@@ -1,1 +1,1 @@
-"""Evaluation: held-out questions, published benchmarks, arms side by side."""
+"""Evaluation: held-out questions, published benchmarks, comparison of arms."""

@@ -1,14 +1,15 @@
-"""Questions put to a finished model beside the training of the next one.
+"""Evaluate a finished model in the background, while the next stage trains.
 
-The evaluation at the end of a run asks each stage's model questions that are known before.
-Where a core is free, the runner lets this module's process ask them as soon as the model is
-there; the evaluation then takes what was drawn (`take`) if it is exactly what it would draw
-itself: from the same model, questions, settings and code. Otherwise it draws.
+The evaluation notebook at the end of a run asks every stage's model questions that are known
+in advance. If a core is free, the runner starts this module as a process that samples the
+answers as soon as a model is finished. The notebook then loads them (`take`) if model,
+questions, settings and code are the same, so that its own sampling would give the same
+result. Otherwise it samples itself.
 
     python -m trlm_utils.evaluation.ahead PARENT < jobs
 
-A job is a line of JSON: run (a folder), model (a stage), parameters (those of the evaluation),
-kinds (see `KINDS`).
+PARENT is the runner's process id. A job is a line of JSON: run (a folder), model (a stage),
+parameters (those of the evaluation), kinds (see `KINDS`).
 """
 
 from __future__ import annotations
@@ -37,20 +38,20 @@ from trlm_utils.files import (
     write_rows,
 )
 
-FOLDER = ".ahead"  # in the folder of a run
+FOLDER = ".ahead"  # folder of the results, in the run's folder
 PACKAGE = PROJECT_ROOT / "trlm_utils"
-LOADING = ("attention", "dtype")  # settings that are of the model, not of asking
-KINDS = ("records", "counts")  # of `held_out.evaluate` and `held_out.count_right`
-LOOK = 0.5  # seconds between two looks at whether the runner is still there
+LOADING = ("attention", "dtype")  # settings for loading the model, not for the evaluation
+KINDS = ("records", "counts")  # results of `held_out.evaluate` and `held_out.count_right`
+LOOK = 0.5  # seconds between two checks whether the runner still runs
 
 
 def place(run: Path, model: str, kind: str) -> Path:
-    """Where what a model said lies until the evaluation takes it."""
+    """Path of a model's results, until the evaluation loads them."""
     return run / FOLDER / f"{model.replace('/', '--')}.{kind}.json"
 
 
 def key(run: Path, model: str, kind: str, rows: Sequence[Record], settings: Record) -> str:
-    """SHA-256 over all that what a model says depends on."""
+    """SHA-256 over everything that the results depend on: model, questions, settings, code."""
     digest = hashlib.sha256()
     asked = [kind, settings, list(rows), machine.package_versions()]
     digest.update(json.dumps(asked, sort_keys=True).encode())
@@ -65,14 +66,14 @@ def key(run: Path, model: str, kind: str, rows: Sequence[Record], settings: Reco
 def take(
     run: Path, model: str, kind: str, rows: Sequence[Record], settings: Record
 ) -> list[Record] | None:
-    """What this model was found to say to these questions; None where it was not asked.
+    """The results of this model for these questions; None if there are none.
 
-    While a process is asking just this, it is waited for: it began earlier.
+    If the background process is computing exactly these results, it is waited for.
 
     Args:
         kind: one of `KINDS`.
         rows: the questions.
-        settings: of the function that asks, without the model and the questions.
+        settings: arguments of the evaluating function, without the model and the questions.
     """
     file = place(run, model, kind)
     if (lock := file.with_suffix(".lock")).exists():
@@ -89,8 +90,11 @@ def take(
 
 @contextlib.contextmanager
 def _lock(file: Path, alone: bool) -> Iterator[None]:
-    """Hold a lock, which goes when the process does: alone to ask, or only to wait for it."""
-    import fcntl  # there is none on Windows, where nothing is asked ahead
+    """Hold a file lock: exclusive (``alone``) to compute results, shared to wait for them.
+
+    The operating system releases it when the process ends.
+    """
+    import fcntl  # missing on Windows, where no background evaluation runs
 
     with file.open("a") as opened:
         fcntl.flock(opened, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
@@ -98,11 +102,11 @@ def _lock(file: Path, alone: bool) -> Iterator[None]:
 
 
 def jobs(parameters: Record, eval_rows: Sequence[Record], model: str) -> dict[str, Any]:
-    """Kind -> (questions, settings) that an evaluation with these parameters asks of a model.
+    """The evaluations of a model in notebook 07: kind -> (questions, settings).
 
     Args:
-        parameters: of notebook 07.
-        eval_rows: the data set ``eval`` of its ``DATA_FROM``.
+        parameters: parameters of notebook 07.
+        eval_rows: the data set ``eval`` of the stage in its parameter ``DATA_FROM``.
     """
     p = parameters
     rows = [row for row in eval_rows if not p["BANDS"] or row["band"] in p["BANDS"]]
@@ -119,10 +123,10 @@ def jobs(parameters: Record, eval_rows: Sequence[Record], model: str) -> dict[st
 
 
 def ask(run: Path, model: str, parameters: Record, kinds: Sequence[str] = KINDS) -> None:
-    """Put an evaluation's questions to a finished model and keep what it says.
+    """Evaluate a finished model and save the results.
 
-    Nothing is done for a model so large that its training needs all cores, on a machine
-    with a GPU, or where the evaluation was faster.
+    Nothing is done on a machine with a GPU, for a model so large that training uses all
+    cores, or if the evaluation notebook already has the results.
     """
     from trlm_utils.models import load_model
 
@@ -153,7 +157,7 @@ def ask(run: Path, model: str, parameters: Record, kinds: Sequence[str] = KINDS)
 
 
 def end_with(parent: int) -> None:
-    """End this process when the one that started it is gone."""
+    """End this process when its parent process has ended."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -164,7 +168,7 @@ def end_with(parent: int) -> None:
 
 
 def main() -> None:
-    """Do the jobs that come in, one by one, with the lowest priority, until there are none."""
+    """Do the jobs from standard input one by one, at low priority, until the input ends."""
     end_with(int(sys.argv[1]))
     if hasattr(os, "nice"):
         os.nice(10)

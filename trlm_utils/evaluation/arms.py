@@ -1,8 +1,8 @@
-"""Tables of arms set side by side: one thing changed at a time, several seeds.
+"""Comparison of arms: variants of a stage that differ in one choice, over several seeds.
 
-A recipe's ``groups`` name the arms; the records of its evaluation stages hold what each
-arm answered, and its training log how it got there. Deep-dive notebooks read the tables
-that `write` leaves: ``<recipe>.csv`` and ``<recipe>_curves.csv``.
+A recipe's ``groups`` name the arms. Accuracies come from the records of its evaluation
+stages, training curves from the arms' logs. The optional notebooks read the tables that
+`write` makes: ``<recipe>.csv`` and ``<recipe>_curves.csv``.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from trlm_utils import stats
 from trlm_utils.evaluation import held_out, pooling
 from trlm_utils.files import PROJECT_ROOT, CourseError, runs_root, shown, write_text
 
-RECORDED = ("ablations", "algorithms", "hacking")  # recipes whose tables notebooks read
+RECORDED = ("ablations", "algorithms", "hacking")  # recipes whose tables are read by notebooks
 Groups = dict[str, dict[str, str]]
 
 
 def record_folders(base: Path, stages: Sequence[str]) -> list[Path]:
-    """Per seed, the ``data`` folder of an evaluation that holds records of all stages."""
+    """For each seed, the ``data`` folder of an evaluation that has records of all stages."""
     found = []
     for folder in pooling.seed_folders(base).values():
         for place in sorted(folder.glob("*/data")):
@@ -31,18 +31,18 @@ def record_folders(base: Path, stages: Sequence[str]) -> list[Path]:
 
 
 def table(groups: Groups, base: Path) -> Any:
-    """One row per group, arm, band and decoding; means over the seeds.
+    """One row per group, arm, band and decoding, with means over the seeds.
 
     Args:
         groups: title -> label -> stage; the first arm of a group is its reference.
-        base: folder of the run with seed 0; other seeds lie inside it.
+        base: folder of the run with seed 0; runs of other seeds are inside it.
 
     Returns:
         A frame with group, arm, stage, reference, seeds, band, decoding, n (questions),
         accuracy with its 95 % interval (`pooling.means`), the paired difference to
-        the reference with its own (`pooling.pooled`; empty for the reference), and means
-        of tokens, truncated, well_formed. With several seeds also the degrees of freedom
-        of both intervals, df and difference_df.
+        the reference with its 95 % interval (`pooling.pooled`; empty for the reference), and
+        means of tokens, truncated, well_formed. With several seeds also the degrees of
+        freedom of both intervals, df and difference_df.
     """
     import pandas as pd
 
@@ -63,7 +63,7 @@ def table(groups: Groups, base: Path) -> Any:
 
 
 def _means(records: Sequence[list[dict[str, Any]]], stage: str) -> list[dict[str, Any]]:
-    """Rows of a stage's ladder, averaged over the seeds (`pooling.means`)."""
+    """A stage's accuracies by band and decoding, averaged over the seeds (`pooling.means`)."""
     import pandas as pd
 
     from trlm_utils import plots
@@ -102,11 +102,11 @@ def _differences(
 
 
 def curves(groups: Groups, base: Path) -> Any:
-    """What the training logs of the arms hold: one row per group, arm, seed and entry.
+    """The training logs of the arms: one row per group, arm, seed and log row.
 
     Returns:
         A frame with group, arm, seed, step and the columns of the logs; empty when no
-        arm left a log.
+        arm has a log.
     """
     import pandas as pd
 
@@ -126,7 +126,7 @@ def curves(groups: Groups, base: Path) -> Any:
 
 
 def find_table(name: str, path: str = "") -> Path:
-    """The table to read: the one at ``path``, else the last run's, else the committed one.
+    """Path of a table: ``path`` if given, else that of the last run, else the committed one.
 
     Args:
         name: the table's file name without ``.csv``.
@@ -144,10 +144,10 @@ def find_table(name: str, path: str = "") -> Path:
 
 
 def read_table(name: str, columns: Sequence[str], path: str = "") -> Any:
-    """The table of `find_table` as a frame.
+    """The table of `find_table` as a data frame.
 
     Raises:
-        CourseError: when there is none, or it is not one with these columns.
+        CourseError: when there is none, or it lacks one of these columns.
     """
     import pandas as pd
 
@@ -163,7 +163,7 @@ def read_table(name: str, columns: Sequence[str], path: str = "") -> Any:
 
 
 def write(groups: Groups, base: Path, name: str) -> str:
-    """Write the recipe's tables into the run's folder; returns text for people."""
+    """Write the recipe's tables into the run's folder; returns a summary to print."""
     found = table(groups, base)
     if found.empty:
         return "no seed has records of every arm yet; no table was written"
@@ -189,5 +189,5 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def stages_in(groups: dict[str, dict[str, str]]) -> list[str]:
-    """The stages that groups name, each once."""
+    """The stages named in groups, without repetition."""
     return list(dict.fromkeys(stage for arms in groups.values() for stage in arms.values()))

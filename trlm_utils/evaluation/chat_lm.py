@@ -1,4 +1,4 @@
-"""A model as lm-eval asks it: chat template, the course's sampling, lm-eval's likelihoods."""
+"""Adapter of a model for lm-eval: chat template, the course's sampling, lm-eval's likelihoods."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def chat_lm(
     max_new_tokens: int | None = None,
     thoughts: bool = True,
 ) -> Any:
-    """Wrap a model for lm-eval (built here so that importing stays cheap).
+    """Wrap a model for lm-eval. The class is defined here because importing lm-eval is slow.
 
     Args:
         batch_size: completions, or likelihoods, computed at once.
-        seed: of the sampling.
-        max_new_tokens: budget of every completion; None takes each task's own.
-        thoughts: the tasks read thoughts themselves and get completions whole, with the
-            end token where the model wrote it. Without, as lm-eval's own tasks need it,
-            they get what follows the thought, up to the task's first stop text. (lm-eval
-            stops inside the thought too, so that a blank line there would cut a reply.)
+        seed: seed of the sampling.
+        max_new_tokens: token budget of every completion; None takes each task's own.
+        thoughts: True for the course's tasks, which parse thoughts themselves. They get whole
+            completions, with the end token if the model wrote it. False for lm-eval's tasks:
+            they get the text after the thought, up to the task's first stop string. (lm-eval
+            would also apply stop strings inside the thought, and truncate the reply there.)
     """
     from lm_eval.api.model import LM
 
     class ChatLM(LM):
-        """Generates and scores; ``drawn`` holds the samples by task and question number."""
+        """lm-eval's interface; ``drawn`` maps (task, question number) to its samples."""
 
         tokenizer_name = "trlm_utils"
 
@@ -45,7 +45,7 @@ def chat_lm(
             self.drawn: dict[tuple[str, int], list[generation.Sample]] = {}
 
         def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
-            how = requests[0].args[1]  # of a suite all requests are drawn alike
+            how = requests[0].args[1]  # all requests of a suite have the same sampling settings
             found = generation.sample(
                 model,
                 tokenizer,
@@ -68,7 +68,7 @@ def chat_lm(
         def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
             from lm_eval.models.huggingface import HFLM
 
-            with generation.evaluating(model):  # HFLM would leave it so
+            with generation.evaluating(model):  # HFLM would leave the model in eval mode
                 scorer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
                 return scorer.loglikelihood(requests, disable_tqdm=True)
 
@@ -91,9 +91,10 @@ def put_questions(
 
     Args:
         lm: see `chat_lm`.
-        tasks: lm-eval's task objects, or files of tasks.
-        system: system message put before every question.
-        limit: the first so many questions of each task; 0 means all.
+        tasks: lm-eval's task objects, or configurations of tasks.
+        seed: seed of lm-eval's random numbers.
+        system: system message before every question.
+        limit: ask only the first so many questions of each task; 0 means all.
 
     Returns:
         Task name -> lm-eval's samples, one per question and filter.
@@ -105,7 +106,7 @@ def put_questions(
     result = lm_eval.simple_evaluate(
         model=lm,
         tasks=list(tasks),
-        # without one lm-eval would index all of its own tasks, which takes 14 seconds
+        # otherwise lm-eval would index all of its own tasks, which takes 14 seconds
         task_manager=TaskManager(include_path=str(TASKS), include_defaults=False),
         limit=limit or None,
         apply_chat_template=True,
@@ -116,13 +117,13 @@ def put_questions(
         random_seed=seed,
         numpy_random_seed=seed,
         torch_random_seed=seed,
-        fewshot_random_seed=1234,  # lm-eval's own: every model sees the same examples
+        fewshot_random_seed=1234,  # lm-eval's default: all models get the same few-shot examples
     )
     return result["samples"]
 
 
 def stopped(text: str, stops: list[str]) -> str:
-    """A text up to the first of the stop texts in it."""
+    """A text up to the first stop string in it."""
     for stop in stops:
         text = text.split(stop, 1)[0] if stop else text
     return text

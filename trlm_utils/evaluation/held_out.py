@@ -1,9 +1,9 @@
 """Evaluate a model through lm-eval with the course's own offline tasks.
 
-lm-eval asks the questions, repeats them, filters and aggregates; `ChatLM` answers
-through the same sampling function as the rest of the course; `tasks/scoring.py`
-grades with the one checker. All bands stand in one data file, so that a model costs
-two lm-eval calls (greedy and sampled), whatever the number of bands.
+lm-eval asks the questions, repeats them, filters and aggregates. The adapter `chat_lm`
+answers with the same sampling function as the rest of the course. `tasks/scoring.py`
+grades with the course's answer checker. All bands are in one data file, so an evaluation
+takes two calls of lm-eval (greedy and sampled), whatever the number of bands.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trlm_utils.evaluation.chat_lm import TASKS, chat_lm, put_questions
 from trlm_utils.tokenization import END
 
 DECODINGS = ("greedy", "sampled")
-BANDS_BY_LENGTH = ("in_distribution", "longer", "longest")  # told alike, of other lengths
+BANDS_BY_LENGTH = ("in_distribution", "longer", "longest")  # differ only in the number of steps
 Record = dict[str, Any]
 
 
@@ -37,21 +37,22 @@ def evaluate(
     system: str = "",
     decodings: Sequence[str] = DECODINGS,
 ) -> list[Record]:
-    """Ask every question greedily and ``samples`` times at temperature 1.
+    """Answer every question once greedily, and ``samples`` times at temperature 1.
 
     Args:
-        questions: JSON lines with id, band, question, answer.
-        max_new_tokens: budget of a completion; what does not end within it is
+        questions: path of JSON lines with id, band, question, answer.
+        max_new_tokens: token budget of a completion. One that does not end within it is
             truncated, and wrong if its thought is not closed.
         samples: completions per question in sampled decoding.
         batch_size: completions generated at once.
-        seed: of the sampling.
-        system: system message put before every question.
+        seed: seed of the sampling.
+        system: system message before every question.
+        decodings: which of greedy and sampled decoding to do.
 
     Returns:
         One record per question and decoding: id, band, decoding, accuracy, truncated,
-        well_formed (means over the samples), tokens (mean response length, end token
-        included), texts, gold, and prompt, which `without_prompts` leaves out.
+        well_formed (means over the samples, in [0, 1]), tokens (mean response length, end
+        token included), texts, gold, and prompt, which `without_prompts` removes.
     """
     records = []
     repeats = {name: samples if name == "sampled" else 1 for name in decodings}
@@ -82,10 +83,10 @@ def evaluate(
 
 
 def raw_samples(records: Sequence[Record], number: int = 5) -> list[Record]:
-    """The same few questions of every band and decoding for each model, with what it said.
+    """A few example replies of every band and decoding, to the same questions for each model.
 
     Returns:
-        Rows with id, band, decoding, prompt (all the model read), reply, gold, accuracy.
+        Rows with id, band, decoding, prompt (as rendered), reply, gold, accuracy.
     """
     rows = []
     for group in _by_group(records).values():
@@ -98,7 +99,7 @@ def raw_samples(records: Sequence[Record], number: int = 5) -> list[Record]:
 
 
 def without_prompts(records: Sequence[Record]) -> list[Record]:
-    """Records as they are kept: prompts, which are long, are left out."""
+    """Records without their long prompts, as they are saved."""
     return [{k: v for k, v in record.items() if k != "prompt"} for record in records]
 
 
@@ -113,7 +114,9 @@ def count_right(
     seed: int = 0,
     system: str = "",
 ) -> list[Record]:
-    """How many of ``samples`` completions at temperature 1 are right, per question.
+    """Number of correct ones among ``samples`` completions at temperature 1, per question.
+
+    Used for pass@k. Arguments as in `evaluate`, but ``questions`` are rows.
 
     Returns:
         One record per question: id, band, samples, right.
@@ -144,6 +147,9 @@ def pass_curve(counts: Sequence[Record], stage: str) -> list[Record]:
 
     Args:
         counts: see `count_right`.
+
+    Returns:
+        Rows with stage, band, k, pass_at_k, low, high, n (questions).
     """
     rows = []
     for band in dict.fromkeys(record["band"] for record in counts):
@@ -161,7 +167,7 @@ def pass_curve(counts: Sequence[Record], stage: str) -> list[Record]:
 def task_settings(
     decoding: str, questions: Path, max_new_tokens: int, repeats: int
 ) -> dict[str, Any]:
-    """An lm-eval task: the course's task file with this run's data and budgets."""
+    """Configuration of an lm-eval task: the course's task file with this run's data and budget."""
     drawing: dict[str, Any] = {"until": [END], "max_gen_toks": max_new_tokens}
     drawing["do_sample"] = decoding == "sampled"
     if decoding == "sampled":
@@ -185,10 +191,10 @@ def _by_group(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
 
 
 def ladder_rows(records: Sequence[Record], stage: str, seed: int) -> list[Record]:
-    """One row of the ladder per band and decoding, with 95 % intervals.
+    """A stage's rows of the ladder, the table of accuracies of all stages.
 
-    Where nothing is written (decoding "likelihood"), truncated, well_formed and tokens
-    are None.
+    One row per band and decoding, with a 95 % interval. For decoding "likelihood" (multiple
+    choice) truncated, well_formed and tokens are None, because nothing is generated.
     """
     rows = []
     for (band, decoding), group in _by_group(records).items():
@@ -198,7 +204,7 @@ def ladder_rows(records: Sequence[Record], stage: str, seed: int) -> list[Record
         row |= {"accuracy": mean, "low": low, "high": high, "n": len(group)}
         row["standard_error"] = stats.standard_error([r["accuracy"] for r in group])
         for name in ("truncated", "well_formed", "tokens"):
-            written = [r[name] for r in group if r[name] is not None]  # None: only chosen
+            written = [r[name] for r in group if r[name] is not None]  # None: multiple choice
             row[name] = sum(written) / len(written) if written else None
         rows.append(row)
     return rows
@@ -207,15 +213,15 @@ def ladder_rows(records: Sequence[Record], stage: str, seed: int) -> list[Record
 def by_steps(
     records: Sequence[Record], questions: Sequence[Record], stage: str, seed: int
 ) -> list[Record]:
-    """Greedy accuracy by number of steps, in the bands that differ in nothing else.
+    """Greedy accuracy by number of steps, over the bands that differ only in this number.
 
     Args:
         records: see `evaluate`.
-        questions: rows with id and, where it is known, difficulty (the steps of a
-            NanoWorld problem). Questions without are left out.
+        questions: rows with id and, if known, difficulty (number of steps of a NanoWorld
+            problem). Questions without difficulty are left out.
 
     Returns:
-        Rows with stage, seed, steps, accuracy, low, high, n; none without difficulties.
+        Rows with stage, seed, steps, accuracy, low, high, n; empty without difficulties.
     """
     steps = {row["id"]: row.get("difficulty") for row in questions}
     groups: dict[int, list[float]] = defaultdict(list)
@@ -234,10 +240,14 @@ def by_steps(
 def compare(
     before: Sequence[Record], after: Sequence[Record], names: tuple[str, str]
 ) -> list[Record]:
-    """Paired differences from one stage to the next, per band and decoding.
+    """Paired differences from one stage to another, per band and decoding.
+
+    Args:
+        before, after: records of both stages, see `evaluate`.
+        names: names of both stages.
 
     Raises:
-        ValueError: when the two were not asked the same questions.
+        ValueError: when the two stages did not get the same questions.
     """
     rows = []
     old, new = _by_group(before), _by_group(after)

@@ -1,4 +1,4 @@
-"""Evaluation records of several seeds, and paired differences pooled over them."""
+"""Evaluation records of several seeds; accuracies and paired differences pooled over seeds."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from trlm_utils import stats
 from trlm_utils.evaluation import held_out
 from trlm_utils.files import read_rows
 
-Records = dict[str, list[list[dict[str, Any]]]]  # stage -> its records, a list per seed
+Records = dict[str, list[list[dict[str, Any]]]]  # stage -> list of records for each seed
 
 
 def seed_folders(base: Path) -> dict[int, Path]:
-    """Seed -> folder of every run of a recipe that was begun."""
+    """Seed -> folder, for every seed of a recipe that was started."""
     found = {0: base} if any(base.glob("*/manifest.json")) else {}
     for path in sorted(base.glob("seed-*")):
         found[int(path.name.split("-")[1])] = path
@@ -23,16 +23,17 @@ def seed_folders(base: Path) -> dict[int, Path]:
 
 
 def read_records(places: Sequence[Path], stages: Iterable[str]) -> Records:
-    """Evaluation records of each stage, a list per seed.
+    """Evaluation records of each stage, as one list per seed.
 
     Args:
-        places: the ``data`` folder of the evaluation, one per seed.
+        places: the ``data`` folders of the evaluation, one per seed.
+        stages: names of the stages.
     """
     return {s: [read_rows(place / f"records_{s}.jsonl") for place in places] for s in stages}
 
 
 def differences(pairs: Sequence[tuple[str, str]], records: Records) -> list[dict[str, Any]]:
-    """Paired differences between stages; with several seeds pooled over them."""
+    """Paired differences between stages, pooled over the seeds if there are several."""
     rows = []
     for start, end in pairs:
         for before, after in zip(records[start], records[end], strict=True):
@@ -42,16 +43,16 @@ def differences(pairs: Sequence[tuple[str, str]], records: Records) -> list[dict
 
 
 def pooled(comparisons: list[dict[str, Any]], records: Records) -> list[dict[str, Any]]:
-    """Differences averaged over seeds, with an interval for other seeds and questions.
+    """Differences averaged over seeds, with a 95 % interval for new seeds and new questions.
 
     Args:
         comparisons: rows of all seeds (`held_out.compare`).
         records: see `read_records`.
 
     Returns:
-        A row for each pair, band and decoding, with ``seeds`` and the degrees of freedom
-        ``df`` of its interval (`stats.pooled_difference`). A pair that one seed alone was
-        asked has that seed's own interval, of its questions only.
+        One row per pair of stages, band and decoding, with ``seeds`` and the degrees of
+        freedom ``df`` of its interval (`stats.pooled_difference`). If only one seed has a
+        pair, the row has that seed's own interval, which covers new questions only.
     """
     groups: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
     for row in comparisons:
@@ -68,7 +69,7 @@ def pooled(comparisons: list[dict[str, Any]], records: Records) -> list[dict[str
         ]
         sides = [(old, new) for old, new in sides if old and new]
         asked = _shared([part for side in sides for part in side])
-        if len(asked) < 2:  # every seed had questions of its own
+        if len(asked) < 2:  # each seed had different questions
             found = _from_means(rows)
         else:
             before, after = ([[side[k][i] for i in asked] for side in sides] for k in (0, 1))
@@ -79,7 +80,7 @@ def pooled(comparisons: list[dict[str, Any]], records: Records) -> list[dict[str
 
 
 def _from_means(rows: Sequence[dict[str, Any]]) -> stats.Pooled:
-    """Rows of seeds that share no questions, whose own errors are then independent."""
+    """Pool seeds that share no questions: their errors are independent, so use a t interval."""
     found = [row["difference"] for row in rows]
     mean = sum(found) / len(found)
     half = stats.t_quantile(len(found) - 1) * stats.standard_error(found)
@@ -87,11 +88,11 @@ def _from_means(rows: Sequence[dict[str, Any]]) -> stats.Pooled:
 
 
 def means(stage: str, records: Records) -> list[dict[str, Any]]:
-    """A stage's accuracy over all seeds, a row for each band and decoding.
+    """A stage's mean accuracy over all seeds, one row per band and decoding.
 
     Returns:
-        Rows with stage, band, decoding, accuracy, low, high, seeds and df; none where fewer
-        than two seeds were asked the same questions.
+        Rows with stage, band, decoding, accuracy, low, high, seeds and df; no row if fewer
+        than two seeds had the same questions.
     """
     keys = dict.fromkeys((r["band"], r["decoding"]) for found in records[stage] for r in found)
     rows = []
@@ -107,9 +108,9 @@ def means(stage: str, records: Records) -> list[dict[str, Any]]:
 
 
 def scores(found: list[list[dict[str, Any]]], key: tuple[str, str]) -> list[list[float]]:
-    """Accuracy of every question of a band and decoding: a row for each seed that was asked.
+    """Accuracy of every question of a band and decoding, one row per seed that has them.
 
-    Questions that some of these seeds were not asked are left out.
+    Only questions that all these seeds have in common are included.
     """
     asked = [one for one in (_accuracies(records, key) for records in found) if one]
     shared = _shared(asked)
@@ -117,10 +118,10 @@ def scores(found: list[list[dict[str, Any]]], key: tuple[str, str]) -> list[list
 
 
 def _accuracies(records: list[dict[str, Any]], key: tuple[str, str]) -> dict[str, float]:
-    """Question -> accuracy, of one band and decoding."""
+    """Id of a question -> accuracy, for one band and decoding."""
     return {r["id"]: r["accuracy"] for r in records if (r["band"], r["decoding"]) == key}
 
 
 def _shared(asked: Sequence[dict[str, float]]) -> list[str]:
-    """The questions that are in all of them, in the order of the first."""
+    """The questions that occur in all of them, in the order of the first."""
     return [i for i in asked[0] if all(i in one for one in asked)] if asked else []

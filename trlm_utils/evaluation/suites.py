@@ -1,11 +1,10 @@
-"""Suites of published benchmarks, asked through lm-eval.
+"""Suites of published benchmarks, evaluated with lm-eval.
 
-A suite is a YAML file in ``suites/``: which tasks (lm-eval's own, or the course's in
-``tasks/``) stand for which benchmark, which of their metrics is the score, how replies are
-drawn, and what was published, by whose harness. The data come from the Hub, or from a
-folder that holds the same files (`find_files`). Records have the form of
-`evaluation.evaluate`, with the benchmark as their band, so that ladders, intervals and
-paired differences are the same as everywhere in the course.
+A suite is a YAML file in ``suites/``. It names the tasks of each benchmark (lm-eval's own, or
+the course's in ``tasks/``), the metric that is the score, the sampling settings, and published
+scores with the evaluation harness they were measured with. The data come from the Hub, or
+from a folder with the same files (`find_files`). Records are those of `held_out.evaluate`,
+with the benchmark as band, so ladders, intervals and paired differences are computed alike.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ READERS = {"jsonl": "json", "json": "json", "csv": "csv", "parquet": "parquet"}
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite as its file has it.
+    """The content of a suite's file.
 
     Attributes:
-        tasks: benchmark -> lm-eval's task or group, the metric and filter to read, how many
-            questions it has, and whether replies are written (or options chosen).
+        tasks: benchmark -> lm-eval's task or group, the metric and filter to read, the number
+            of questions, and whether replies are generated (else options are chosen).
         hub: the data sets that it needs.
         lm_eval: folders of lm-eval's own tasks; empty for a suite of the course's tasks.
-        sampling: how replies are drawn; empty means as each task says, once.
+        sampling: sampling settings; empty means those of each task, with one reply.
         published: models with their scores in % and the harness they were measured with.
     """
 
@@ -53,7 +52,7 @@ class Suite:
     published: list[dict[str, Any]] = field(default_factory=list)
 
     def replies(self, tasks: Sequence[str], samples: int, limit: int = 0) -> int:
-        """How many replies one model writes to all of the questions; ``limit`` as in `ask`."""
+        """Number of replies that a model generates for all questions; ``limit`` as in `ask`."""
         return sum(
             min(spec["questions"], limit or spec["questions"]) * (samples if self.sampling else 1)
             for band, spec in self.tasks.items()
@@ -62,7 +61,7 @@ class Suite:
 
 
 def names() -> list[str]:
-    """The suites there are."""
+    """Names of all suites."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
@@ -70,7 +69,7 @@ def load(name: str) -> Suite:
     """Read a suite's file.
 
     Raises:
-        CourseError: when there is none of that name.
+        CourseError: for an unknown name.
     """
     if name not in names():
         raise CourseError(f"no suite {name!r}; there are {', '.join(['nano', *names()])}")
@@ -79,13 +78,13 @@ def load(name: str) -> Suite:
 
 @dataclass(frozen=True)
 class OpenSuite:
-    """A suite with its data: lm-eval's task objects of each benchmark."""
+    """A suite with its data loaded: benchmark -> lm-eval's task objects."""
 
     suite: Suite
     tasks: dict[str, list[Any]]
 
     def questions(self, limit: int = 0) -> Any:
-        """How many questions each benchmark asks, as a series; ``limit`` as in `ask`."""
+        """Number of questions of each benchmark, as a series; ``limit`` as in `ask`."""
         import pandas as pd
 
         counts = {
@@ -106,10 +105,10 @@ class OpenSuite:
 
 
 def check(suites: Sequence[str], tasks: Sequence[str] = ()) -> None:
-    """Refuse names of suites, or of benchmarks in them, that are not known.
+    """Check that suites, and benchmarks in them, exist.
 
     Raises:
-        CourseError: names the one and what there is.
+        CourseError: for an unknown name; lists the known ones.
     """
     known = [task for name in suites if name != "nano" for task in load(name).tasks]
     for task in tasks:
@@ -124,17 +123,17 @@ def open_suites(
     samples: int = 1,
     taken: Iterable[str] = (),
 ) -> list[OpenSuite]:
-    """Open suites other than ``nano``, whose questions are files of a run.
+    """Load suites with their data. ``nano`` is skipped: its questions are in the run's folder.
 
     Args:
-        tasks: which benchmarks of them; empty means all.
-        folder: where the files lie; empty means the Hub.
-        samples: replies to each question, where a suite samples.
-        taken: names of bands that are asked already.
+        tasks: benchmarks to open; empty means all.
+        folder: folder of the data files; empty means the Hub.
+        samples: replies per question, for suites that sample.
+        taken: band names that are already used.
 
     Raises:
-        CourseError: a suite or benchmark is not known, its name is taken, or a file is
-            missing.
+        CourseError: when a suite or benchmark is unknown, its name is already used, or a file
+            is missing.
     """
     check(suites, tasks)
     opened = [_open_suite(load(n), tasks, folder, samples) for n in suites if n != "nano"]
@@ -158,7 +157,7 @@ def _open_suite(suite: Suite, wanted: Sequence[str], folder: str, samples: int) 
 
 
 def task_manager(suite: Suite) -> Any:
-    """lm-eval's index of the suite's tasks alone; all of them would take 14 seconds."""
+    """lm-eval's index of the suite's tasks only; indexing all tasks takes 14 seconds."""
     from lm_eval import tasks as lm_eval_tasks
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -168,7 +167,7 @@ def task_manager(suite: Suite) -> Any:
 
 
 def leaves(manager: Any, name: str) -> list[str]:
-    """The tasks of a group, of its groups and tags; a task is its own."""
+    """Names of all tasks in a group or tag, recursively; for a task, its own name."""
     entry = manager.task_index[name]
     if entry.cfg is None:  # a tag
         return sorted(entry.tags)
@@ -193,7 +192,7 @@ def _open_task(
     if folder:
         alone = len(leaves(manager, spec["task"])) == 1
         settings |= _from_folder(entry.cfg, folder, spec, alone)
-    with tempfile.TemporaryDirectory() as place:  # lm-eval takes changes to a task as a file
+    with tempfile.TemporaryDirectory() as place:  # lm-eval reads changes to a task from a file
         path = Path(place, f"{leaf}.yaml")
         path.write_text(yaml.safe_dump(settings), encoding="utf-8")
         try:
@@ -204,7 +203,7 @@ def _open_task(
 
 
 def _unreadable() -> tuple[type[Exception], ...]:
-    """What datasets and lm-eval raise for data that is damaged or of another form."""
+    """Types of errors that datasets and lm-eval raise for damaged or unexpected data."""
     from datasets.exceptions import DatasetGenerationError
     from jinja2 import UndefinedError
 
@@ -220,13 +219,13 @@ def _reason(error: Exception) -> str:
 
 
 def _called(config: Record, folder: str) -> str:
-    """A data set for people: its name, subset and where it was read."""
+    """Description of a data set for messages: its name, subset and where it was read."""
     place = f" in {shown(Path(folder))}" if folder else ""
     return f"{config['dataset_path']} ({_subset(config)}){place}"
 
 
 def _from_folder(config: Record, folder: str, spec: Record, alone: bool) -> Record:
-    """Settings that make a task read files instead of the Hub."""
+    """Settings with which a task reads local files instead of the Hub."""
     uses = ("test_split", "validation_split", "fewshot_split", "training_split")
     splits = {use: config[use] for use in uses if config.get(use)}
     asked = splits.get("test_split") or splits["validation_split"]
@@ -244,7 +243,7 @@ def _from_folder(config: Record, folder: str, spec: Record, alone: bool) -> Reco
     kind = READERS[files[asked][0].suffix[1:]]
     data = {split: list(map(str, paths)) for split, paths in files.items()}
     source = {"dataset_path": kind, "dataset_name": None, "dataset_kwargs": {"data_files": data}}
-    # a split that is named but not asked for may be missing
+    # a split that the task names but that is not needed may be missing
     return source | {use: None for use, split in splits.items() if split not in files}
 
 
@@ -259,17 +258,17 @@ def _placed(config: Record) -> str:
 def find_files(
     config: Record, splits: Sequence[str], folder: str, files: str = "", alone: bool = True
 ) -> dict[str, list[Path]]:
-    """The files of each split of a data set in a folder, all of one format.
+    """The files of each split of a data set in a folder, all in one format.
 
-    Looked for in ``<owner>__<name>/<subset>`` and ``<name>/<subset>``, and where the data
-    set is not one of several subsets also in ``data`` and beside it; a split's files are
-    named ``test.jsonl``, or ``test-00000-of-00002.parquet`` and so on. What the first of
-    the splits is missing in, the others are not looked for in.
+    The folders ``<owner>__<name>/<subset>`` and ``<name>/<subset>`` are searched. If no other
+    subset is used, ``data`` and the data set's own folder are searched too. A split's files
+    are named ``test.jsonl``, or ``test-00000-of-00002.parquet`` and so on. A folder counts
+    only if it has the first split.
 
     Args:
-        config: dataset_path and dataset_name, as lm-eval has them.
-        splits: the split that is asked first.
-        files: another folder, or a file that holds the split that is asked.
+        config: lm-eval's dataset_path and dataset_name.
+        splits: names of the splits; the first is the one whose questions are asked.
+        files: another folder to search, or the file of the first split.
         alone: whether no other task reads another subset of this data set.
 
     Raises:
@@ -289,7 +288,7 @@ def find_files(
 
 
 def _shards(place: Path, split: str, form: str) -> list[Path]:
-    """The file of a split, or its shards, of which all have to be there."""
+    """The file of a split, or all its shards; CourseError if some are missing."""
     name = re.compile(rf"{split}(?:-\d+-of-(\d+))?\.{form}")
     found = {
         path: match for path in place.glob(f"{split}*") if (match := name.fullmatch(path.name))
@@ -301,7 +300,7 @@ def _shards(place: Path, split: str, form: str) -> list[Path]:
 
 
 def _show_nltk(folder: str) -> None:
-    """IFEval counts sentences by nltk's files, which it would fetch; show it those at hand."""
+    """Point nltk to local files: IFEval needs them to count sentences, and would download them."""
     if folder and Path(folder, "nltk_data").is_dir():
         import nltk
 
@@ -319,19 +318,19 @@ def ask(
     system: str = "",
     questions: int = 0,
 ) -> list[Record]:
-    """Ask a model a suite's questions.
+    """Evaluate a model on a suite.
 
     Args:
         opened: see `open_suites`.
-        max_new_tokens: budget of a reply that is written (not of options to choose from).
+        max_new_tokens: token budget of a generated reply (not used for multiple choice).
         batch_size: replies, or likelihoods, computed at once.
-        system: system message put before every question.
-        questions: the first so many of each task, for a quick look; 0 means all.
+        system: system message before every question.
+        questions: ask only the first so many of each task, for a quick look; 0 means all.
 
     Returns:
-        One record per question as `evaluation.evaluate` has them. Where the model chooses
-        among options (decoding "likelihood") texts holds the option chosen, and
-        truncated, well_formed and tokens are None.
+        One record per question, as in `held_out.evaluate`. For multiple choice (decoding
+        "likelihood") texts has the chosen option, and truncated, well_formed and tokens are
+        None.
     """
     suite, tasks = opened.suite, opened.tasks
     lm = chat_lm(
@@ -372,7 +371,7 @@ def _written(replies: Sequence[Any], suite: Suite) -> Record:
 
 
 def _chosen(found: Record, metric: str) -> Record:
-    """Which option is the likeliest, per character where the metric is acc_norm."""
+    """The option with the highest log-likelihood, divided by its length for acc_norm."""
     options = [arguments[1].strip() for arguments in found["arguments"]]
     scores = [
         answer[0] / (len(option) if metric == "acc_norm" else 1)

@@ -72,9 +72,9 @@ def accuracy(
 ) -> list[float | None]:
     """1.0 when the text after the thought states the gold answer, else 0.0.
 
-    None if the gold answer is empty or cannot be parsed. TRL's ``accuracy_reward`` differs:
-    it grades the whole completion, including the thought, and accepts only boxed or
-    anchored answers.
+    None where the gold answer is empty or cannot be read. Differs from TRL's
+    ``accuracy_reward``, which grades the whole completion, thought included, and
+    accepts only boxed or anchored answers.
 
     Args:
         prefilled: the prompt already ends in ``<think>``.

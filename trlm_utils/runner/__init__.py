@@ -1,1 +1,1 @@
-"""Running recipes: checked recipes, the pipeline, reports, verification, estimates."""
+"""The runner: checked recipes, the pipeline, reports, verification, time and cost estimates."""

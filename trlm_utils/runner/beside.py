@@ -1,6 +1,6 @@
-"""Evaluations of finished stages beside the training of the next (`evaluation.ahead`).
+"""Evaluate finished stages in the background while the next stage trains (`evaluation.ahead`).
 
-What fails here costs nothing but time: the evaluation asks what was not asked before.
+A failure here costs only time: the evaluation notebook computes the missing results itself.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from trlm_utils.files import PROJECT_ROOT
 from trlm_utils.runner.kernel import environment, kernel_environment
 from trlm_utils.runner.recipes import Plan, StagePlan
 
-EVALUATION = "07_evaluation"  # the notebook whose questions are put ahead
+EVALUATION = "07_evaluation"  # the notebook whose evaluations run in the background
 
 
 class Beside:
-    """A process that evaluates, started when there is something to ask.
+    """The background process that evaluates; it is started when there is a first job.
 
     Args:
         plan: the recipe.
-        folder: of the run.
-        to_run: stages that are not finished yet, in order; without an evaluation among them
-            nothing is asked.
+        folder: folder of the run.
+        to_run: stages that are not finished yet, in order. If no evaluation is among them,
+            nothing is done.
     """
 
     def __init__(self, plan: Plan, folder: Path, to_run: Sequence[StagePlan]):
@@ -46,10 +46,10 @@ class Beside:
         self.process: subprocess.Popen | None = None
 
     def due(self) -> list[tuple[StagePlan, str, tuple[str, ...]]]:
-        """Evaluation, model and kinds of questions that can be asked now, each told once.
+        """New jobs: (evaluation stage, model, kinds) that can be computed now; each only once.
 
-        While the evaluation itself comes next, it asks what it asks first, and this process
-        what it asks last.
+        If the evaluation stage is next, only the later kinds are returned, because the stage
+        itself starts with the first kind.
         """
         left = [name for name in self.order if name not in self.finished]
         found = []
@@ -64,7 +64,7 @@ class Beside:
         return found
 
     def go_on(self, finished: str) -> None:
-        """A stage is finished: have asked what can be asked now, where a core is free."""
+        """Record that a stage is finished, and start jobs that this allows, if a core is free."""
         self.finished.add(finished)
         if machine.cores() > 1 and os.name == "posix":
             for stage, model, kinds in self.due():
@@ -72,7 +72,7 @@ class Beside:
 
     def _send(self, stage: StagePlan, model: str, kinds: Sequence[str]) -> None:
         job = {"run": str(self.folder), "model": model, "parameters": stage.parameters}
-        with contextlib.suppress(OSError):  # it failed before; `end` says so
+        with contextlib.suppress(OSError):  # the process has failed; `end` reports it
             if self.process is None:
                 self._start()
             self.process.stdin.write(json.dumps(job | {"kinds": kinds}) + "\n")
@@ -92,25 +92,25 @@ class Beside:
             )
 
     def end(self) -> None:
-        """End the process, and throw away what the evaluations have taken."""
+        """Stop the process; delete the results if all evaluations are finished."""
         process, self.process = self.process, None
         if process is not None:
             failed = process.poll() not in (None, 0)
             with contextlib.suppress(OSError):
                 process.stdin.close()
-            process.kill()  # what it was asking is not needed; whole files alone are kept
+            process.kill()  # unfinished results are not needed; only complete files were written
             process.wait()
             if failed:
                 kept = self.folder / ahead.FOLDER / "log.txt"
                 print(f"evaluating beside training failed, see {kept.name} in {ahead.FOLDER}/")
                 return
-        if self.finished >= {stage.stage for stage in self.evaluations}:  # all is taken
+        if self.finished >= {stage.stage for stage in self.evaluations}:  # results were loaded
             shutil.rmtree(self.folder / ahead.FOLDER, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def evaluating(plan: Plan, folder: Path, to_run: Sequence[StagePlan]) -> Iterator[Beside]:
-    """For the time of the block, evaluate what is finished; see `Beside.go_on`."""
+    """Context in which finished stages are evaluated in the background; see `Beside.go_on`."""
     beside = Beside(plan, folder, to_run)
     try:
         yield beside

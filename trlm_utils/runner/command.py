@@ -5,7 +5,7 @@
     python -m trlm_utils run nano --seed 1 --set 06_grpo.LEARNING_RATE=2.0e-4
     python -m trlm_utils list | doctor | compare | show, report, record or verify RECIPE
 
-Exit status: 0 done, 1 a stage failed, 2 the request itself was wrong.
+Exit status: 0 success, 1 a stage failed, 2 invalid request.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trlm_utils.runner.recipes import Plan
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line described at the top of this file."""
+    """The argument parser of the command line described at the top of this file."""
     parser = argparse.ArgumentParser(
         prog="python -m trlm_utils", description="Run recipes of the course."
     )
@@ -84,7 +84,7 @@ def parse_seeds(text: str) -> list[int]:
     """``"0,1,2"`` -> ``[0, 1, 2]``.
 
     Raises:
-        RecipeError: when it is no list of different whole numbers from 0.
+        RecipeError: when it is not a list of different integers >= 0.
     """
     parts = text.split(",")
     if not all(part.strip().isdigit() for part in parts):
@@ -126,7 +126,7 @@ def _dispatch(options: argparse.Namespace) -> int:
             if options.scale == "full":
                 from trlm_utils.runner import estimate
 
-                costs = f"\n{estimate.text(plan, options.gpu)}"  # first: it may be refused
+                costs = f"\n{estimate.text(plan, options.gpu)}"  # before printing: may raise
             show(plan)
             if costs:
                 print(costs)
@@ -150,7 +150,7 @@ def _dispatch(options: argparse.Namespace) -> int:
     base = run_folder(name, options.scale, 0)
     if plan.groups:
         print(arms.write(plan.groups, base, path.stem))
-    if name != path.stem:  # it ran in another recipe's folder, whose report stays
+    if name != path.stem:  # it ran in another recipe's folder; keep that recipe's report
         return 0
     arms_found = arms.table(plan.groups, base) if plan.groups else None
     written = report.write(plan, base, arms_found)
@@ -160,7 +160,7 @@ def _dispatch(options: argparse.Namespace) -> int:
 
 
 def show(plan: Plan) -> None:
-    """Print a plan: its stages, what they read, and every parameter."""
+    """Print a plan: its stages, the earlier stages that they read, and all parameters."""
     print(f"{plan.recipe} ({plan.scale}): {plan.about}")
     for stage in plan.stages:
         reads = ", ".join(stage.reads) or "nothing"

@@ -1,6 +1,6 @@
-"""Recipes side by side, on one page: ladders, minutes, tokens, parameters, cost per point.
+"""Compare recipes on one page: ladders, minutes, tokens, parameters, cost per point gained.
 
-Reads the ``report.json`` that each run left; nothing is trained. Writes
+It reads the ``report.json`` of each run; nothing is trained. It writes
 ``runs/compare/compare.html``, ``.json`` and ``.csv``, and the figure.
 """
 
@@ -20,10 +20,10 @@ NEEDED = ("about", "arms", "deviations", "ladder", "result", "seeds", "stages", 
 
 
 def reports(names: Sequence[str] = RECIPES) -> dict[str, dict[str, Any]]:
-    """Recipe -> content of its report, for those that were run.
+    """Recipe -> content of its report, for all recipes that were run.
 
     Raises:
-        CourseError: when none was.
+        CourseError: when no recipe was run.
     """
     places = {name: runs_root() / name / "report.json" for name in names}
     found = {name: read_json(place) for name, place in places.items() if place.is_file()}
@@ -44,9 +44,10 @@ def reports(names: Sequence[str] = RECIPES) -> dict[str, dict[str, Any]]:
 def summary(name: str, content: dict[str, Any]) -> dict[str, Any]:
     """One row of the comparison.
 
-    Accuracies are shares on `BAND`, means over the seeds; ``gained`` is from the first
-    evaluated stage to the recipe's result, in points, sampled. Trainable parameters are
-    those of the stage that made the result; minutes and tokens those of all stages.
+    Accuracies are shares on `BAND`, as means over the seeds. ``gained`` is the gain in sampled
+    accuracy, in percentage points, from the first evaluated stage to the recipe's result.
+    Trainable parameters are those of the stage that made the result; minutes and tokens are
+    sums over all stages.
     """
     row: dict[str, Any] = {"recipe": name, "seeds": len(content["seeds"])}
     first, last = content["ladder"][0]["stage"], content["result"]
@@ -88,9 +89,9 @@ def write(names: Sequence[str] = RECIPES) -> Path:
         [pd.DataFrame(content["ladder"]).assign(recipe=name) for name, content in found.items()]
     )
     ladder = ladder[ladder["band"] == BAND]
-    ladder = ladder[~ladder["stage"].str.contains("/")]  # checkpoints are part of an arm
+    ladder = ladder[~ladder["stage"].str.contains("/")]  # leave out checkpoints of an arm
     folder = runs_root() / "compare"
-    # not joined: a recipe's arms need not come one after the other
+    # not joined by lines, because a recipe's arms may have no order
     figure = plots.plot_ladder(ladder, by="recipe", joined=False)
     plots.save_figure(figure, folder / "compare", ladder)
     write_text(folder / "compare.csv", pd.DataFrame(rows).to_csv(index=False))
@@ -107,7 +108,7 @@ COLUMNS = (
 
 
 def cells(row: dict[str, Any]) -> list[str]:
-    """A row of `summary` as text, in the order of `COLUMNS`; "-" where nothing is known."""
+    """A row of `summary` as text, in the order of `COLUMNS`; "-" for unknown values."""
 
     def known(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
@@ -130,7 +131,7 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The table as Markdown, with a line on what it says."""
+    """The table as Markdown, with a line that explains it."""
     values = {"head": COLUMNS, "body": [cells(row) for row in rows], "band": BAND}
     return pages.render("compare.md.jinja", **values).rstrip()
 
@@ -141,7 +142,7 @@ def page(
     missing: Sequence[str],
     figure: Any,
 ) -> str:
-    """The comparison as one self-contained page."""
+    """The comparison as one self-contained HTML page."""
     recipes = [
         (name, content["about"], report_texts.arms_tables(content), content["deviations"])
         for name, content in found.items()

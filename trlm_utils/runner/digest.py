@@ -1,22 +1,22 @@
-"""What a stage's result depends on, as one digest; equal digest, equal result.
+"""One hash (digest) of everything that a stage's result depends on: equal hash, equal result.
 
-Every dependency is found from the stage itself; there is no list of exceptions:
+The dependencies are found automatically:
 
-- the code cells of its notebook, and its parameters except where the run lies (RUN_DIR);
-- the modules of the package that the notebook imports and those that they import, lazy
-  imports included. Comments and layout of code do not count;
-- the files beside those modules, which a module names by ``Path(__file__).with_name("...")``;
-- the contents of what its parameters name: the files and folders in PATHS, ``path`` sources
-  of a mixture, tables that `evaluation.arms` finds, files with rewards of one's own
+- the code cells of its notebook, and its parameters except the run's folder (RUN_DIR);
+- the modules of the package that the notebook imports, directly or indirectly, including
+  lazy imports. Comments and layout of code do not count, docstrings do;
+- data files of those modules, which a module names by ``Path(__file__).with_name("...")``;
+- the contents of files that its parameters name: the files and folders in PATHS, ``path``
+  sources of a mixture, tables that `evaluation.arms` finds, files with custom rewards
   (``my_rewards.py:politeness``);
-- the versions of Python and of the packages that compute;
+- the versions of Python and of the packages that results depend on;
 - the outputs of the stages that it reads.
 
-Modules in SHOWS are left out, and not followed: they draw or measure, and no model, data set
-or metric comes from them. So after an edit of a plot a finished stage stays finished (with
-the old figure; ``--force --only STAGE`` draws it again) and an unfinished one goes on.
+Modules in SHOWS, and their imports, do not count: they draw or measure, and do not change any
+model, data set or metric. So after a change to a plot a finished stage stays finished (with
+the old figure; ``--force --only STAGE`` draws it again) and an unfinished one is resumed.
 
-Not covered: what lies on the Hub, the device, what a reward file of one's own imports.
+Not covered: data on the Hub, the device, and modules that a custom reward file imports.
 """
 
 from __future__ import annotations
@@ -47,29 +47,29 @@ from trlm_utils.runner.parameters import code_cells
 from trlm_utils.runner.recipes import StagePlan
 from trlm_utils.stage import outputs_digest
 
-SHOWS = {  # modules that no result comes from, with the reason
+SHOWS = {  # modules that do not influence results, with the reason
     "trlm_utils.plots": "draws tables that were computed elsewhere",
     "trlm_utils.rewards.reward_plots": "draws tables that were computed elsewhere",
     "trlm_utils.progress": "tells how far a stage is",
     "trlm_utils.doctor": "prints what this machine has",
     "trlm_utils.energy": "reads a counter of the processor into the manifest",
 }
-PATHS = ("BASE_MODEL", "DATA_DIR", "HUB_MIRROR", "SUITE_DIR")  # parameters: a file or folder
-TABLES = ("arms.read_table", "arms.find_table")  # calls of a notebook that look for a table
+PATHS = ("BASE_MODEL", "DATA_DIR", "HUB_MIRROR", "SUITE_DIR")  # parameters with a path
+TABLES = ("arms.read_table", "arms.find_table")  # functions with which a notebook reads a table
 PACKAGES = (
     *machine.PACKAGES,
     *("accelerate", "tokenizers", "safetensors", "numpy", "pandas", "jinja2"),
     *("pytorch_optimizer", "latex2sympy2_extended", "sympy", "datasketch", "langdetect"),
     *("py3langid", "nltk", "orjson"),
 )
-LARGE = 1 << 20  # bytes; hashes of files from this size on are remembered
+LARGE = 1 << 20  # bytes; hashes of files of at least this size are cached
 
 
 def inputs_digest(plan: StagePlan, run: Path) -> str:
-    """SHA-256 over all that a stage's result depends on.
+    """SHA-256 over everything that a stage's result depends on.
 
     Args:
-        run: folder of the run, which holds the stages that this one reads.
+        run: folder of the run, with the outputs of the stages that this stage reads.
     """
     return digest_of(dependencies(plan, run))
 
@@ -80,7 +80,7 @@ def digest_of(found: dict[str, str]) -> str:
 
 
 def dependencies(plan: StagePlan, run: Path) -> dict[str, str]:
-    """Everything a stage's result depends on, by name: a hash, or a version."""
+    """Everything that a stage's result depends on: name -> hash or version."""
     cells = [_python(cell) for cell in code_cells(plan.notebook)]
     found = {"notebook": _sha("\0".join(map(_normal, cells)))}
     for name, value in parameters(plan).items():
@@ -103,7 +103,7 @@ def dependencies(plan: StagePlan, run: Path) -> dict[str, str]:
 
 
 def parameters(plan: StagePlan) -> dict[str, Any]:
-    """A stage's parameters without the place of its run."""
+    """A stage's parameters without the run's folder."""
     return {name: value for name, value in plan.parameters.items() if name != "RUN_DIR"}
 
 
@@ -111,7 +111,7 @@ def parameters(plan: StagePlan) -> dict[str, Any]:
 
 
 def modules(texts: Iterable[str]) -> dict[str, Path]:
-    """Dotted name -> file of the modules of the package that sources import, and so on."""
+    """Dotted name -> file, for all modules of the package that sources import, recursively."""
     found: dict[str, Path] = {}
     left = [name for text in texts for name in _imported(text)]
     while left:
@@ -125,7 +125,7 @@ def modules(texts: Iterable[str]) -> dict[str, Path]:
 
 
 def _module_file(name: str) -> Path | None:
-    """The file of a dotted name; None for a function or class, which lies in a module."""
+    """The file of a dotted name; None if it names a function or class in a module."""
     place = PROJECT_ROOT.joinpath(*name.split("."))
     files = (place.with_suffix(".py"), place / "__init__.py")
     return next((path for path in files if path.is_file()), None)
@@ -133,7 +133,7 @@ def _module_file(name: str) -> Path | None:
 
 @functools.cache
 def _imported(text: str) -> tuple[str, ...]:
-    """Dotted names below the package that a source imports, with all that they lie in."""
+    """Dotted names in the package that a source imports, and their parent packages."""
     names = set()
     for node in ast.walk(_tree(text)):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -146,13 +146,13 @@ def _imported(text: str) -> tuple[str, ...]:
 
 @functools.cache
 def _normal(text: str) -> str:
-    """Code as Python reads it: without comments and layout."""
+    """Normalised code: without comments and layout, but with docstrings."""
     return ast.unparse(_tree(text))
 
 
 @functools.cache
 def _tree(text: str) -> ast.Module:
-    """Parsed code; what is no Python counts as a text, and fails where it is run."""
+    """Parsed code; code with a syntax error counts as plain text, and fails when it is run."""
     try:
         return ast.parse(text)
     except SyntaxError:
@@ -160,7 +160,7 @@ def _tree(text: str) -> ast.Module:
 
 
 def _python(cell: str) -> str:
-    """A cell's source with IPython's own syntax (``%magic``, ``!command``) as calls."""
+    """A cell's source with IPython's syntax (``%magic``, ``!command``) converted to calls."""
     from IPython.core.inputtransformer2 import TransformerManager
 
     return TransformerManager().transform_cell(cell)
@@ -170,7 +170,7 @@ def _python(cell: str) -> str:
 
 
 def beside(path: Path, text: str) -> list[Path]:
-    """What a module names by ``Path(__file__).with_name("...")``."""
+    """Files that a module names by ``Path(__file__).with_name("...")``."""
     return [
         path.with_name(node.args[0].value)
         for node in _calls(text)
@@ -191,13 +191,13 @@ def named_files(
         for number, source in enumerate(spec.get("sources", ())):
             if "path" in source:
                 found = []
-                with contextlib.suppress(CourseError):  # none: the notebook says so
+                with contextlib.suppress(CourseError):  # missing: the notebook reports it
                     found = sources.files_of(sources.placed(source, values.get("DATA_DIR", "")))
                 yield f"files MIXTURE {data_set} {number}", found
     for table, parameter in _tables(cells):
         given = values.get(parameter, "")
         found = []
-        with contextlib.suppress(CourseError):  # none: the notebook says so
+        with contextlib.suppress(CourseError):  # missing: reported by the notebook
             found = [arms.find_table(table, str(from_root(given)) if given else "")]
         yield f"table {table}", found
     for path in reward_files(plan, run):
@@ -205,18 +205,18 @@ def named_files(
 
 
 def reward_files(plan: StagePlan, run: Path) -> list[str]:
-    """Files with rewards of one's own, ``PATH.py:FUNCTION``, in any table of weights."""
+    """Custom rewards (``PATH.py:FUNCTION``) in any mix of rewards of a stage."""
     tables = [value for value in plan.parameters.values() if isinstance(value, dict)]
     chosen = run / plan.parameters.get("REWARDS_FROM", "") / "data" / "rewards.json"
     if chosen.is_file():
-        with contextlib.suppress(CourseError):  # damaged: the notebook says so
+        with contextlib.suppress(CourseError):  # damaged: the notebook reports it
             tables.append(read_json(chosen))
     keys = {key for table in tables for key in table if own.is_own(key)}
     return sorted({key.rpartition(":")[0] for key in keys})
 
 
 def _tables(cells: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Names of tables that cells look for, with the parameter that may say where."""
+    """Names of the tables that cells read, with the parameter that may give the path."""
     for node in (node for cell in cells for node in _calls(cell)):
         if ast.unparse(node.func) in TABLES and isinstance(node.args[0], ast.Constant):
             where = [a.id for a in node.args if isinstance(a, ast.Name) and a.id.isupper()]
@@ -224,31 +224,31 @@ def _tables(cells: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _calls(text: str) -> Iterator[ast.Call]:
-    """Calls with at least one argument by position, anywhere in a source."""
+    """All calls in a source that have at least one positional argument."""
     nodes = ast.walk(_tree(text))
     return (node for node in nodes if isinstance(node, ast.Call) and node.args)
 
 
 class FileHashes:
-    """SHA-256 of files and folders; those of large files are remembered from stage to stage.
+    """SHA-256 of files and folders, with a cache for large files.
 
-    A large file counts as unchanged while its path, size, modification time (ns) and inode
-    are. So an edit that keeps the size and sets the time back goes unnoticed; without the
-    remembering file all are read again. Small files are always read.
+    A large file counts as unchanged if path, size, modification time (ns) and inode are
+    unchanged. So an edit that keeps the size and resets the time is not noticed; delete the
+    cache file to have all files read again. Small files are always read.
 
     Args:
-        place: the JSON file that remembers.
+        place: the JSON file of the cache.
     """
 
     def __init__(self, place: Path):
         self.place = place
         self.known: dict[str, list[Any]] = {}
         self.changed = False
-        with contextlib.suppress(CourseError):  # missing or damaged: read all anew
+        with contextlib.suppress(CourseError):  # missing or damaged: read all files again
             self.known = read_json(place)
 
     def of(self, *places: Path) -> str:
-        """Hash of the names and contents of files, and of all files below folders."""
+        """Hash of the names and contents of files, and of all files in folders."""
         digest = hashlib.sha256()
         for place in places:
             inside = sorted(place.rglob("*")) if place.is_dir() else [place]
@@ -271,7 +271,7 @@ class FileHashes:
         return found
 
     def save(self) -> None:
-        """Remember; not being able to only costs time."""
+        """Write the cache; a failure to do so only costs time."""
         if self.changed:
             with contextlib.suppress(OSError):
                 write_json(self.place, self.known)
@@ -285,7 +285,7 @@ def _sha(text: str) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """A stage's manifest, or {} where there is none or it is damaged."""
+    """A stage's manifest; {} if it is missing or damaged."""
     try:
         return read_json(folder / "manifest.json")
     except CourseError:
@@ -293,7 +293,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def changes(manifest: dict[str, Any], found: dict[str, str]) -> list[str]:
-    """Names of the dependencies that differ from a manifest's; none where it has none."""
+    """Names of the dependencies that differ from those in a manifest; empty if it has none."""
     before = manifest.get("depends_on", {})
     names = {**before, **found} if before else {}
     return [name for name in names if before.get(name) != found.get(name)]
@@ -305,6 +305,6 @@ def says_finished(manifest: dict[str, Any], digest: str) -> bool:
 
 
 def is_finished(folder: Path, digest: str) -> bool:
-    """Whether a stage is finished with these inputs and its outputs are unharmed."""
+    """Whether a stage is finished with these inputs and its outputs are unchanged."""
     manifest = read_manifest(folder)
     return says_finished(manifest, digest) and manifest.get("outputs") == outputs_digest(folder)

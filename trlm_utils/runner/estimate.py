@@ -1,9 +1,9 @@
-"""What a recipe at full scale would take: downloads, memory, hours, dollars, beforehand.
+"""Estimate what a recipe at full scale needs: downloads, memory, hours, dollars.
 
-Parameters are counted exactly, on the meta device, from the published architecture, and
-work from the recipe (`work`). The rest are rules of thumb with their assumptions beside them
-(`ASSUMPTIONS`). A machine that was timed (`measured`) needs none of them: `hours` asks for
-work and speeds alone.
+Parameters are counted exactly, on the meta device, from the published architecture. The amount
+of work is counted from the recipe (`work`). All else are rules of thumb, whose assumptions are
+listed in `ASSUMPTIONS`. With speeds measured on a machine (`measured`) they are not needed:
+`hours` uses only work and speeds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trlm_utils.runner.work import FULL
 
 @dataclass(frozen=True)
 class Gpu:
-    """A card: dense half-precision FLOP/s, memory in GB, bytes/s, and a price an hour."""
+    """A GPU: dense half-precision FLOP/s, memory in GB, bandwidth in bytes/s, dollars per hour."""
 
     flops: float
     memory: float
@@ -31,7 +31,7 @@ class Gpu:
     dollars: float
 
 
-# Data sheets of the makers; prices are assumptions, near what clouds asked in 2025.
+# From the manufacturers' data sheets; prices are assumptions, close to cloud prices of 2025.
 GPUS = {
     "T4": Gpu(65e12, 16, 320e9, 0.35),
     "L40S": Gpu(362e12, 48, 864e9, 1.00),
@@ -39,11 +39,11 @@ GPUS = {
     "H100": Gpu(989e12, 80, 3350e9, 2.50),
     "MI300X": Gpu(1307e12, 192, 5300e9, 2.00),
 }
-BUSY = 0.3  # of a card's FLOP/s, in training
-DRAWN = 0.5  # of a card's bandwidth, while sampling
-LAUNCH = 1e-3  # seconds a layer and forward pass that the processor takes to start its kernels
-TOGETHER = 512  # completions drawn at once at most
-TILE = (4096, 32768)  # tokens and vocabulary of TRL's tile of logits
+BUSY = 0.3  # share of a GPU's FLOP/s reached in training
+DRAWN = 0.5  # share of a GPU's bandwidth reached in sampling
+LAUNCH = 1e-3  # seconds per layer and forward pass for the CPU to launch the GPU's kernels
+TOGETHER = 512  # largest number of completions sampled in one batch
+TILE = (4096, 32768)  # tokens and vocabulary entries of one tile of logits in TRL
 ASSUMPTIONS = (
     f"training uses {BUSY:.0%} of the card's half-precision FLOP/s: 6 FLOP a parameter and "
     "token, padding included, 8 with activations computed again (Kaplan et al. 2020); 2 for a "
@@ -72,10 +72,14 @@ ASSUMPTIONS = (
 
 @dataclass(frozen=True)
 class Speeds:
-    """Seconds that a machine takes for a unit of each kind of work (`work.Work`).
+    """Seconds that a machine takes per unit of each kind of work (`work.Work`).
 
-    Of a token trained on, padding included; of a token read; of a decoding step, however
-    many completions it is for; of each token drawn besides; and of a row made ready.
+    Attributes:
+        trained: per token in training, including padding.
+        read: per token in a forward pass.
+        decoding: per decoding step, whatever the batch size.
+        sampled: per sampled token, in addition to ``decoding``.
+        row: per row prepared for training.
     """
 
     trained: float
@@ -108,16 +112,16 @@ def measured(
     many: tuple[int, float],
     row: float = 0.0,
 ) -> Speeds:
-    """Speeds of a machine where these things were timed.
+    """Speeds of a machine from these measurements.
 
     Args:
-        training_step: seconds of a forward and backward pass on ``tokens``.
-        few: completions drawn at once, and seconds of one decoding step for them.
-        many: the same for more of them.
-        row: seconds of making a row ready.
+        training_step: seconds of a forward and backward pass on ``tokens`` tokens.
+        few: a batch size, and seconds of one decoding step with it.
+        many: the same with a larger batch size.
+        row: seconds to prepare a row for training.
 
     Raises:
-        ValueError: when ``many`` are not more than ``few``.
+        ValueError: when the batch size of ``many`` is not larger than that of ``few``.
     """
     if many[0] <= few[0]:
         raise ValueError(f"time a decoding step for more completions than {few[0]}")
@@ -129,17 +133,19 @@ def measured(
 
 
 def of_rates(training: float, drawing: float) -> Speeds:
-    """Speeds of a machine that trains on, and draws, so many tokens a second.
+    """Speeds of a machine from its tokens per second in training and in sampling.
 
     Args:
-        drawing: with hundreds of completions at once, so that a decoding step is part of it.
+        training: training tokens per second.
+        drawing: sampled tokens per second with hundreds of completions in a batch; it
+            includes the cost of the decoding steps.
     """
     return Speeds(1 / training, 1 / training / 3, 0.0, 1 / drawing)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one stage: its work, memory in GB, hours, dollars."""
+    """Estimated cost of one stage: its work, memory in GB, hours, dollars."""
 
     stage: str
     work: work.Work
@@ -150,19 +156,19 @@ class Cost:
 
 @dataclass(frozen=True)
 class Model:
-    """What is asked of an architecture: its parameters and shape, and a KV cache's bytes."""
+    """An architecture's number of parameters, its shape, and the size of its KV cache."""
 
     name: str
     size: int
     width: int
     layers: int
     vocabulary: int
-    cache: int  # bytes of keys and values in fp32, of one token in all layers
+    cache: int  # bytes of the KV cache in fp32, per token over all layers
 
 
 @functools.cache
 def model_of(name: str) -> Model:
-    """The model of a published architecture."""
+    """The `Model` of a published architecture (see `architectures.architecture`)."""
     config = architectures.architecture(name)
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     cache = 2 * 4 * config.num_hidden_layers * config.num_key_value_heads * head
@@ -171,10 +177,10 @@ def model_of(name: str) -> Model:
 
 
 def of_plan(plan: Plan, gpu: Gpu) -> list[Cost]:
-    """The cost of every stage that trains or samples on a card.
+    """The cost of every stage that trains or samples, on a GPU.
 
     Raises:
-        RecipeError: when the recipe names no architecture to count.
+        RecipeError: when the recipe names no known architecture.
     """
     name = next((s.parameters.get("ARCHITECTURE") for s in plan.stages), "")
     if not name:
@@ -195,7 +201,7 @@ def of_stage(stage: StagePlan, done: work.Work, model: Model, gpu: Gpu) -> Cost:
 
 
 def speeds_on(stage: StagePlan, done: work.Work, model: Model, gpu: Gpu) -> Speeds:
-    """Speeds of a card for a stage, from data sheets (see `ASSUMPTIONS`)."""
+    """Speeds of a GPU for a stage, from its data sheet (see `ASSUMPTIONS`)."""
     values, flops = stage.parameters, gpu.flops * BUSY
     again = values.get("CHECKPOINTING", False)
     started = 3 * LAUNCH * model.layers * done.passes / max(1.0, done.padded)
@@ -209,34 +215,34 @@ def speeds_on(stage: StagePlan, done: work.Work, model: Model, gpu: Gpu) -> Spee
 
 
 def together(stage: StagePlan, model: Model, gpu: Gpu) -> int:
-    """Completions that a stage can draw at once in a card's memory."""
+    """Largest batch of completions that a stage can sample in a GPU's memory."""
     free = gpu.memory * 1e9 - static_bytes(stage, model)
     return max(1, min(TOGETHER, int(free / _completion_bytes(stage, model))))
 
 
 def _drawn_bytes(values: dict[str, Any]) -> int:
-    """Bytes of one weight of the model that draws completions."""
+    """Bytes per weight of the model that samples completions."""
     return 4 if values.get("DTYPE", values.get("ROLLOUT_DTYPE", "float32")) == "float32" else 2
 
 
 def static_bytes(stage: StagePlan, model: Model) -> float:
-    """Weights, and for what is trained gradients, AdamW's states and a copy that draws."""
+    """Bytes of the weights; for trained ones also gradients, AdamW's states, a sampling copy."""
     values = stage.parameters
     if "MAX_STEPS" not in values or values.get("BASE_MODEL"):
         return _drawn_bytes(values) * model.size
     rank = values.get("LORA_RANK", 0)
     learned = _parameters(model.name, rank) if rank else model.size
     held = 4 * model.size + 12 * learned + (4 * learned if rank else 0)
-    if values.get("METHOD") == "ppo":  # a critic, all of whose weights are trained
+    if values.get("METHOD") == "ppo":  # plus a critic with all weights trained
         return held + 16 * model.size
-    # without adapters GRPO's reference is a copy; with them the same model, adapters off
+    # the reference model is a copy; with LoRA it is the same model without adapters
     copied = "BETA" in values or (values.get("KL_BETA", 0) and not rank)
     drawing = 2 * model.size if _drawn_bytes(values) == 2 else 0
     return held + (4 * model.size if copied else 0) + drawing
 
 
 def training_bytes(stage: StagePlan, model: Model) -> float:
-    """Activations of a forward and backward pass, and what is held of its logits."""
+    """Bytes of activations and logits in a forward and backward pass."""
     values = stage.parameters
     tokens = _pass_tokens(values)
     again = values.get("CHECKPOINTING", False)
@@ -245,12 +251,12 @@ def training_bytes(stage: StagePlan, model: Model) -> float:
 
 
 def logits_bytes(values: dict[str, Any], tokens: int, model: Model) -> float:
-    """What a loss holds of ``tokens`` times the vocabulary.
+    """Largest number of bytes of logits that a loss holds in memory.
 
-    TRL 1.16 (`trl.kernels.chunked_logprob`) computes log-probabilities of SFT, DPO and GRPO
-    tile by tile, and each tile again in the backward pass. Its gradients are fp32.
+    TRL 1.16 (`trl.kernels.chunked_logprob`) computes log-probabilities for SFT, DPO and GRPO
+    in tiles, and recomputes each tile in the backward pass. Its gradients are fp32.
     """
-    if values.get("METHOD") == "ppo":  # logits, their log-softmax and its gradient
+    if values.get("METHOD") == "ppo":  # logits, their log-softmax and its gradient, not tiled
         return 3 * 4 * tokens * model.vocabulary
     tile = 2 * min(tokens, TILE[0]) * min(model.vocabulary, TILE[1])
     head = 0 if values.get("LORA_RANK") else 4 * model.vocabulary * model.width
@@ -258,43 +264,43 @@ def logits_bytes(values: dict[str, Any], tokens: int, model: Model) -> float:
 
 
 def sampling_bytes(stage: StagePlan, model: Model, gpu: Gpu) -> float:
-    """KV cache and logits of the completions that are drawn at once."""
+    """Bytes of KV cache and logits of the completions in one batch."""
     at_once = min(together(stage, model, gpu), _drawn_at_once(stage.parameters))
     return at_once * _completion_bytes(stage, model)
 
 
 def _completion_bytes(stage: StagePlan, model: Model) -> int:
-    """Of one completion: its KV cache, and its logits in fp32, as shares, and summed up."""
+    """Bytes of one completion: KV cache; logits in fp32, as probabilities and cumulative."""
     return model.cache * _context(stage.parameters) + 3 * 4 * model.vocabulary
 
 
 def _context(values: dict[str, Any]) -> int:
-    """Tokens of a prompt and its completion at the longest."""
+    """Largest number of tokens of a prompt and its completion together."""
     return 512 + values.get("MAX_NEW_TOKENS", 100)
 
 
 def _drawn_at_once(values: dict[str, Any]) -> int:
-    """Completions that a stage asks for at once at most."""
+    """Largest number of completions that a stage samples in one call."""
     if "PROMPTS_PER_STEP" in values:
         return max(values["PROMPTS_PER_STEP"] * values["GROUP_SIZE"], data_sets.CHECK_PROMPTS)
     return values.get("EVAL_BATCH", work.FRESH)
 
 
 def _pass_tokens(values: dict[str, Any]) -> int:
-    """Tokens of one forward and backward pass, padding included."""
+    """Number of tokens of one forward and backward pass, including padding."""
     if "PROMPTS_PER_STEP" in values:
         all_at_once = values["PROMPTS_PER_STEP"] * values["GROUP_SIZE"]
         return values.get("MICRO_BATCH", all_at_once) * _context(values)
     return values["BATCH_SIZE"] * (2 if "BETA" in values else 1) * values["MAX_LENGTH"]
 
 
-@functools.cache  # a recipe's stages share a model, and often a rank
+@functools.cache  # stages of a recipe share a model, and often a rank
 def _parameters(architecture: str, rank: int = 0) -> int:
     return architectures.parameters_of(architectures.architecture(architecture), rank)
 
 
 def downloads(plan: Plan) -> list[str]:
-    """What a run would fetch: the model, with its size, and every data set."""
+    """What a run would download: the model, with its size, and every data set."""
     lines = []
     for stage in plan.stages:
         values = stage.parameters
@@ -316,10 +322,13 @@ def downloads(plan: Plan) -> list[str]:
 
 
 def text(plan: Plan, name: str) -> str:
-    """The estimate for people.
+    """The estimate as text to print.
+
+    Args:
+        name: name of a GPU in `GPUS`.
 
     Raises:
-        RecipeError: for a card that is not known, or see `of_plan`.
+        RecipeError: for an unknown GPU; or see `of_plan`.
     """
     if name not in GPUS:
         raise RecipeError(f"no card {name!r}; known: {', '.join(GPUS)}")

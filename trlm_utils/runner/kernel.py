@@ -1,4 +1,4 @@
-"""One notebook in a kernel of its own, through papermill, without secrets it does not need."""
+"""Run a notebook in its own kernel with papermill, without secrets that it does not need."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ KERNEL_ARGUMENTS = ["--IPKernelApp.log_level=CRITICAL"]
 
 
 class RunFailed(RuntimeError):
-    """A stage failed; the message is one line for people."""
+    """A stage failed; the message says why, in one line."""
 
 
 def kernel_environment(needs_hub: bool) -> dict[str, str]:
-    """Variables for the kernels: local, quiet, and without secrets they do not need."""
+    """Environment variables of the kernels: offline unless needed, quiet, without secrets."""
     quiet = {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "TRL_EXPERIMENTAL_SILENCE": "1",
         "PYTHONWARNINGS": "ignore",
         "TQDM_DISABLE": "1",
-        "OMP_WAIT_POLICY": "passive",  # threads that wait take no core from others
+        "OMP_WAIT_POLICY": "passive",  # waiting threads must not occupy a core
     }
     if needs_hub:
         return quiet
@@ -43,7 +43,7 @@ def kernel_environment(needs_hub: bool) -> dict[str, str]:
 
 @contextlib.contextmanager
 def environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set variables (an empty text unsets) for the time of the block."""
+    """Context with environment variables set; an empty text unsets a variable."""
     before = {name: os.environ.get(name) for name in variables}
     try:
         for name, value in variables.items():
@@ -63,7 +63,7 @@ def _set_variable(name: str, value: str | None) -> None:
 
 @contextlib.contextmanager
 def kernels(stages: Sequence[StagePlan], needs_hub: bool) -> Iterator[Kernels]:
-    """Kernels for stages, each made ready while the one before works (`runner.warm`)."""
+    """Kernels for stages; each is prepared while the stage before runs (`runner.warm`)."""
     with environment(kernel_environment(needs_hub)):
         variables = dict(os.environ)
     ahead = Kernels([stage.notebook for stage in stages], variables, KERNEL_ARGUMENTS)
@@ -76,18 +76,20 @@ def kernels(stages: Sequence[StagePlan], needs_hub: bool) -> Iterator[Kernels]:
 def execute(
     plan: StagePlan, folder: Path, needs_hub: bool, verbose: bool, warm: WarmKernel | None = None
 ) -> None:
-    """Run one notebook through papermill; its executed copy lies in the stage's folder.
+    """Run one notebook with papermill, and save its executed copy in the stage's folder.
 
     Args:
+        needs_hub: whether the notebook may use the network and the Hub's token.
+        verbose: print the notebook's output.
         warm: a kernel that was started before; it is shut down at the end.
 
     Raises:
-        RunFailed: with one line on what went wrong, where.
+        RunFailed: says in one line what failed and where.
     """
     import nbclient
     import papermill
 
-    # On an interruption these report the kernel's death each in their own words.
+    # On an interruption each of these would print its own traceback.
     for name in ("asyncio", "papermill", "traitlets"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     output = folder / "notebook.ipynb"
@@ -127,7 +129,7 @@ def execute(
 
 
 def secret_values() -> list[str]:
-    """Values of environment variables whose names say that they are secret."""
+    """Values of environment variables whose names suggest a secret."""
     return [v for k, v in os.environ.items() if SECRET_NAME.search(k) and len(v) >= 8]
 
 

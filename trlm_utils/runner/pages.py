@@ -1,7 +1,7 @@
-"""Reports and the comparison as HTML and Markdown, from the templates beside this file.
+"""Render reports and the comparison as HTML and Markdown, from the templates in `templates/`.
 
-What is shown comes from models and from files of a reader's own, so nothing of it is
-trusted: in HTML jinja2 escapes every value, in Markdown `plain` does.
+The values come from models and from the user's files, so they are not trusted: all are
+escaped, in HTML by jinja2 and in Markdown by `plain`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from trlm_utils import plots
 from trlm_utils.runner import report_texts
 
 TEMPLATES = Path(__file__).with_name("templates")
-# What means something in Markdown wherever it stands, a table's cell included.
+# Characters with a meaning anywhere in Markdown, also in a table's cell.
 _SPECIAL = re.compile(r"[\\`*~|]|(?<!\w)_|_(?!\w)|(?<=\])[(\[:]")
-# What means something at the beginning of a line: headings, lists, rules.
+# Characters with a meaning at the beginning of a line: headings, lists, rules.
 _LEADING = re.compile(r"^(#{1,6}(?=\s|$)|[-+](?=\s)|-(?=--)|[=>])")
 _NUMBERED = re.compile(r"^(\d{1,9})([.)])(?=\s|$)")
 
 
 def report_html(content: dict[str, Any]) -> str:
-    """A report as one self-contained page.
+    """A report as one self-contained HTML page.
 
     Args:
         content: what `report.collect` returns.
@@ -37,13 +37,13 @@ def report_markdown(content: dict[str, Any]) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """A template with these values, each escaped for HTML or for Markdown, by its name."""
+    """Render a template; its name decides whether values are escaped for HTML or Markdown."""
     return _environment(".md." in template).get_template(template).render(values)
 
 
 @cache
 def _environment(markdown: bool) -> Any:
-    """Markdown has no autoescape in jinja2; ``finalize`` sees every value that is printed."""
+    """The jinja2 environment. It has no autoescape for Markdown, so ``finalize`` does that."""
     import jinja2
 
     return jinja2.Environment(
@@ -58,21 +58,21 @@ def _environment(markdown: bool) -> Any:
 
 
 def plain(value: Any) -> str:
-    """A value as one line of Markdown that shows it letter by letter, in a table's cell too."""
+    """A value escaped for Markdown, on one line, so that it is shown literally."""
     line = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;")
     line = _SPECIAL.sub(lambda found: "\\" + found[0], line)
     return _NUMBERED.sub(r"\1\\\2", _LEADING.sub(r"\\\1", line))
 
 
 def drawn(figure: Any) -> Any:
-    """A figure as an SVG element that a template takes as it is; matplotlib escapes its texts."""
+    """A figure as an SVG element that is not escaped again; matplotlib escapes its texts."""
     from markupsafe import Markup
 
     return Markup(plots.svg(figure))
 
 
 def _values(content: dict[str, Any]) -> dict[str, Any]:
-    """What both templates of a report show."""
+    """The values that both templates of a report use."""
     return {
         "title": f"{content['recipe']} ({content['scale']})",
         "about": content["about"],
@@ -85,7 +85,7 @@ def _values(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ladder_svg(content: dict[str, Any]) -> Any:
-    """The ladder as an SVG element; empty without evaluations."""
+    """The figure of the ladder as an SVG element; empty without evaluations."""
     if not content["ladder"]:
         return ""
     import pandas as pd

@@ -1,6 +1,7 @@
-"""A notebook's parameters: what its parameters cell declares, and values that can work.
+"""A notebook's parameters: read their declarations, and check values before anything runs.
 
-Everything here is checked before a kernel starts, in one line that says what and where.
+All errors are found before a kernel starts. Each message is one line that says what is wrong
+and where.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ TYPES = {
 }
 
 
-WIRING = ("RECIPE", "STAGE", "SEED", "RUN_DIR")  # set by the runner alone
+WIRING = ("RECIPE", "STAGE", "SEED", "RUN_DIR")  # set by the runner only
 
 
 class RecipeError(ValueError):
-    """The request is wrong; the message says what and where, in one line."""
+    """A recipe or request is invalid; the message says what and where, in one line."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def code_cells(notebook: Path) -> list[str]:
     """Sources of a notebook's code cells.
 
     Raises:
-        RecipeError: when there is no such notebook or it is not a notebook.
+        RecipeError: when the file is missing or not a notebook.
     """
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
@@ -69,10 +70,10 @@ def code_cells(notebook: Path) -> list[str]:
 
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
-    """The typed literals of a notebook's parameters cell.
+    """The parameters that a notebook's parameters cell declares: name -> type and default.
 
-    The cell is recognised by its first parameter, STAGE, and holds nothing but lines
-    of the form ``NAME: type = literal``.
+    The cell is recognised by its first parameter, STAGE. It must contain only lines of the
+    form ``NAME: type = literal``.
 
     Raises:
         RecipeError: when there is no such cell or a line has another form.
@@ -98,12 +99,12 @@ def _parse_parameters(source: str, notebook: Path) -> dict[str, Parameter]:
 
 
 def makes_model(notebook: Path) -> bool:
-    """Whether a notebook leaves a model behind."""
+    """Whether a notebook saves a model."""
     return any("stage.save_model(" in source for source in code_cells(notebook))
 
 
 def checked_value(name: str, value: Any, parameter: Parameter, where: str) -> Any:
-    """A value as the notebook declares it; whole numbers are accepted for floats.
+    """The value converted to the type that the notebook declares; floats accept integers.
 
     Raises:
         RecipeError: for a value of another type.
@@ -120,7 +121,7 @@ def checked_value(name: str, value: Any, parameter: Parameter, where: str) -> An
 
 
 def _number_hint(text: str) -> str:
-    """YAML 1.1 reads ``1e-6`` as text; say how to write it as a number."""
+    """A hint for texts such as ``1e-6``, which YAML 1.1 does not read as a number."""
     found = re.fullmatch(r"([+-]?\d+)[eE]([+-]?)(\d+)", text)
     if not found:
         return ""
@@ -149,7 +150,7 @@ def _one_of(known: Sequence[str]) -> tuple[Callable[[Any], bool], str]:
 
 
 SOURCES = ("nanoworld", "gsm8k", "mixture")
-# transformers' own; kernels of the Hub, named owner/name, are taken as well
+# transformers' implementations; kernels from the Hub, named owner/name, are also accepted
 ATTENTION = ("", "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 
 
@@ -166,8 +167,7 @@ CHOICES: dict[str, Sequence[str]] = {
     "DTYPE": DTYPES,
     "ROLLOUT_DTYPE": DTYPES,
 }
-# Parameter -> (what must hold, in words). One place, because a name means the same
-# thing in every notebook.
+# Parameter -> (condition, condition in words). A name means the same in every notebook.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
         (
@@ -201,7 +201,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def check_values(name: str, values: dict[str, Any], where: str) -> None:
-    """What must hold of one stage's values, each alone and together.
+    """Check the parameter values of one stage, each alone and in combination.
 
     Raises:
         RecipeError: names the stage, the parameter and what is wrong with it.
@@ -229,7 +229,7 @@ def _check_rewards(values: dict[str, Any]) -> None:
 
 
 def _check_training(values: dict[str, Any]) -> None:
-    if "MICRO_BATCH" in values and values.get("METHOD") != "ppo":  # PPO compares no group
+    if "MICRO_BATCH" in values and values.get("METHOD") != "ppo":  # PPO has no groups
         configuration.grpo_batch(
             values["PROMPTS_PER_STEP"], values["GROUP_SIZE"], values["MICRO_BATCH"]
         )
@@ -239,7 +239,7 @@ def _check_training(values: dict[str, Any]) -> None:
         if loss not in losses:
             raise ValueError(f"LOSS_TYPE {loss!r} is none of {trainer}'s: {', '.join(losses)}")
         if loss == "cispo" and values["EPSILON_HIGH"] < 1:
-            # TRL clamps the ratio itself (not its distance from 1) at epsilon_high
+            # TRL clips the ratio itself (not its distance from 1) at epsilon_high
             raise ValueError(
                 "LOSS_TYPE cispo cuts ratios off at EPSILON_HIGH, which has to be above 1 (5.0)"
             )
@@ -275,7 +275,7 @@ def _check_data(values: dict[str, Any]) -> None:
 
 
 def _check_shape(values: dict[str, Any]) -> None:
-    """What a model made from random weights must be able to be."""
+    """Check the sizes of a model that is built from random weights."""
     if "HIDDEN_SIZE" in values and not values["BASE_MODEL"] and not values["ARCHITECTURE"]:
         step = 2 * HEADS
         if values["HIDDEN_SIZE"] % step:
@@ -298,7 +298,7 @@ def _check_shape(values: dict[str, Any]) -> None:
 
 
 def _check_places(values: dict[str, Any]) -> None:
-    """Folders and files that are named must be there."""
+    """Check that the folders and files in parameters exist."""
     for key in ("DATA_DIR", "HUB_MIRROR", "SUITE_DIR"):
         if values.get(key) and not (place := Path(PROJECT_ROOT, values[key])).is_dir():
             raise ValueError(f"{key} {shown(place)} is not a folder")
@@ -308,13 +308,13 @@ def _check_places(values: dict[str, Any]) -> None:
 
 
 def check_base_model(name: str, needs_hub: bool, where: str) -> None:
-    """A base model that can be had: a folder, a file, or a name on the Hub.
+    """Check that a base model is available: a folder, a file, or a name on the Hub.
 
     Args:
-        needs_hub: the recipe may fetch; else a name must lie in the local cache.
+        needs_hub: whether the recipe may download; else a name must be in the local cache.
 
     Raises:
-        RecipeError: when there is none.
+        RecipeError: when it is not available.
     """
     path = from_root(name)
     if path.is_dir() and not (path / "config.json").is_file():
@@ -338,6 +338,6 @@ def check_base_model(name: str, needs_hub: bool, where: str) -> None:
 
 
 def nearest(name: str, known: Any) -> str:
-    """Words that end a line on an unknown name: the nearest known one, or all of them."""
+    """The end of a message on an unknown name: the most similar known name, or all of them."""
     near = difflib.get_close_matches(str(name), list(known), n=1)
     return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"

@@ -1,8 +1,8 @@
 """Run a recipe: papermill executes its notebooks in order, one process each.
 
 A stage that is finished with the same inputs (`runner.digest`) is skipped; one that was
-interrupted goes on from its last checkpoint. Nothing is deleted when inputs change: finished
-results go to ``.previous/``, unfinished work to ``.unfinished/``.
+interrupted resumes from its last checkpoint. Nothing is deleted when inputs change: finished
+results are moved to ``.previous/``, unfinished work to ``.unfinished/``.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.runner.progress import watching
 from trlm_utils.runner.recipes import Plan, StagePlan
 
-INDENT = " " * 6  # below the line of the stage
+INDENT = " " * 6  # of messages below a stage's line
 
 
 def run_folder(recipe: str, scale: str, seed: int) -> Path:
-    """``runs/<recipe>``; other scales and seeds get a folder of their own."""
+    """Folder of a run: ``runs/<recipe>``; other scales and seeds have separate folders."""
     name = recipe if scale == "nano" else f"{recipe}-{scale}"
     folder = runs_root().resolve() / name
     return folder if seed == 0 else folder / f"seed-{seed}"
@@ -43,15 +43,17 @@ def run_folder(recipe: str, scale: str, seed: int) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a second runner out of a run's folder; the lock goes when the process does.
+    """Context that locks a run's folder, so that no second runner uses it.
+
+    The operating system releases the lock when the process ends.
 
     Raises:
-        RecipeError: when another process runs here.
+        RecipeError: when another process has the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl
-    except ImportError:  # Windows: no lock, as before
+    except ImportError:  # Windows has no fcntl: no lock
         yield
         return
     with (folder / ".lock").open("w") as file:
@@ -69,15 +71,15 @@ def prepare_folder(
     fresh: bool = False,
     resume: Path | None = None,
 ) -> None:
-    """Make a stage's folder ready: kept if interrupted with the same inputs, else new.
+    """Prepare a stage's folder: keep it if it was interrupted with the same inputs, else new.
 
-    Nothing is deleted. What has to give way is moved aside (`set_aside`).
+    Nothing is deleted. Older content is moved to another folder (`set_aside`).
 
     Args:
         found: the stage's `dependencies`.
-        fresh: start anew even with the same inputs.
-        resume: an unfinished folder to go on from whatever its inputs were; what differed
-            is recorded in the manifest as ``resumed_from``.
+        fresh: start again even with the same inputs.
+        resume: an unfinished folder to resume from, even if its inputs were different; the
+            differences are recorded in the manifest as ``resumed_from``.
     """
     manifest = read_manifest(folder)
     same = manifest.get("inputs") == digest_of(found) and manifest.get("status") != "finished"
@@ -103,10 +105,10 @@ def prepare_folder(
 
 
 def set_aside(folder: Path, manifest: dict[str, Any], found: dict[str, str]) -> None:
-    """Move a stage's folder to where nothing is overwritten, and say so in one line.
+    """Move a stage's folder to a free name, so that nothing is overwritten, and print a line.
 
-    A finished result goes to ``.previous/<stage>-<n>`` of the run, unfinished work to
-    ``.unfinished/<stage>-<n>``.
+    A finished result is moved to ``.previous/<stage>-<n>`` in the run's folder, unfinished
+    work to ``.unfinished/<stage>-<n>``.
     """
     finished = manifest.get("status") == "finished"
     kept = free_name(folder.parent / (".previous" if finished else ".unfinished") / folder.name)
@@ -132,15 +134,16 @@ def set_aside(folder: Path, manifest: dict[str, Any], found: dict[str, str]) -> 
 
 
 def find_unfinished(name: str, folder: Path, chosen: Sequence[StagePlan]) -> tuple[str, Path]:
-    """The stage and the folder that ``--resume-from`` means.
+    """The stage and the folder that ``--resume-from`` names.
 
     Args:
-        name: a path, from the run's folder (as `set_aside` prints it) or from here.
-        folder: of the run.
-        chosen: stages that are to run.
+        name: a path, relative to the run's folder (as `set_aside` prints it) or to the
+            working directory.
+        folder: folder of the run.
+        chosen: stages to run.
 
     Raises:
-        RecipeError: when it is no unfinished folder of this run and these stages.
+        RecipeError: when it is not an unfinished folder of this run and one of these stages.
     """
     kept = next((p for p in (folder / name, Path(name).resolve()) if p.is_dir()), None)
     if kept is None or folder not in (kept.parent, kept.parent.parent):
@@ -166,15 +169,20 @@ def run_plan(
     verbose: bool = False,
     resume_from: str = "",
 ) -> None:
-    """Run the stages of a plan that are not finished yet, a line for each.
+    """Run all stages of a plan that are not finished, and print a line for each.
 
     Args:
-        resume_from: an unfinished folder to go on from, though its inputs were others.
+        folder: folder of the run.
+        start: first stage to run.
+        only: the only stage to run.
+        force: run finished stages again.
+        verbose: print the notebooks' output.
+        resume_from: an unfinished folder to resume from, though its inputs were different.
 
     Raises:
-        RecipeError: when ``start`` or ``only`` names no stage, or skips over one that
+        RecipeError: when ``start`` or ``only`` is not a stage, or skips a stage that
             was never finished; or ``resume_from`` is not an unfinished folder.
-        RunFailed: when a stage failed. Stages before it stay finished.
+        RunFailed: when a stage failed. Earlier stages stay finished.
     """
     chosen = select_stages(plan, folder, start, only)
     resumed, kept = find_unfinished(resume_from, folder, chosen) if resume_from else ("", None)
@@ -236,7 +244,7 @@ def _run_stages(
 
 
 def select_stages(plan: Plan, folder: Path, start: str = "", only: str = "") -> list[StagePlan]:
-    """The stages that ``--from`` and ``--only`` leave.
+    """The stages that are selected by ``--from`` and ``--only``.
 
     Raises:
         RecipeError: see `run_plan`.

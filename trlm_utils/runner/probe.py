@@ -1,7 +1,7 @@
-"""A few seconds' measurement of this machine: start-up, training and decoding.
+"""Measure this machine for a few seconds: start-up time, training and decoding speed.
 
-It runs in a process of its own, so that the runner stays light and so that what a stage's
-kernel imports is timed as it is there.
+It runs in a separate process. So the runner need not import the libraries, and the time of
+these imports is measured as in a stage's kernel.
 
     python -m trlm_utils.runner.probe
 """
@@ -21,16 +21,16 @@ from typing import Any
 
 from trlm_utils.files import PROJECT_ROOT, CourseError, read_json, write_json
 
-SECONDS = 1.2  # for each of the two kinds of work
-MEMORY = ".probe.json"  # in the folder of a run: its last measurement
-KEPT = 1800.0  # seconds for which a measurement holds
-LIMIT = 180.0  # seconds after which a machine is too slow to be measured
+SECONDS = 1.2  # time of each of the two measurements
+MEMORY = ".probe.json"  # file of the last measurement, in the run's folder
+KEPT = 1800.0  # seconds for which a measurement is valid
+LIMIT = 180.0  # seconds after which the measurement is given up
 SIZES = {"HIDDEN_SIZE": 64, "LAYERS": 2, "VOCAB_SIZE": 512}  # parameters of 00_start_here
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What a machine does: tokens per second, and seconds until a kernel can begin."""
+    """Speeds of a machine: tokens per second, and seconds until a kernel is ready."""
 
     training: float
     decoding: float
@@ -38,7 +38,7 @@ class Speed:
 
 
 def known(found: Any) -> Speed | None:
-    """The figures of a dictionary that has them all, else None."""
+    """The speeds in a dictionary; None if one is missing."""
     names = [field.name for field in fields(Speed)]
     if not isinstance(found, dict) or any(not found.get(name) for name in names):
         return None
@@ -46,11 +46,11 @@ def known(found: Any) -> Speed | None:
 
 
 def this_machine(sizes: dict[str, int], place: Path) -> Speed | None:
-    """Measure this machine; a measurement of the last half hour holds. None if it fails.
+    """Speeds of this machine, measured now or in the last half hour; None if that fails.
 
     Args:
-        sizes: the model's, see `SIZES`; others do not count.
-        place: file that remembers the last measurement.
+        sizes: parameters with the model's sizes (`SIZES`); other parameters are ignored.
+        place: file of the last measurement.
     """
     sizes = {name: int(sizes.get(name) or usual) for name, usual in SIZES.items()}
     try:
@@ -77,7 +77,7 @@ def this_machine(sizes: dict[str, int], place: Path) -> Speed | None:
 
 
 def measure(hidden_size: int, layers: int, vocabulary: int) -> tuple[float, float]:
-    """Tokens per second of training steps, and of drawing completions."""
+    """Tokens per second of training steps, and of sampling completions."""
     import torch
 
     from trlm_utils import generation, machine, models, nanoworld, tokenization
@@ -86,7 +86,7 @@ def measure(hidden_size: int, layers: int, vocabulary: int) -> tuple[float, floa
     text = nanoworld.sample_text(300)
     tokenizer = tokenization.build_tokenizer(text, vocabulary)
     model = models.build_model(tokenizer, hidden_size=hidden_size, layers=layers)
-    ids = torch.randint(5, len(tokenizer), (32, 110))  # as a batch of SFT at this scale
+    ids = torch.randint(5, len(tokenizer), (32, 110))  # size of an SFT batch at this scale
     steps = torch.optim.AdamW(model.parameters(), 1e-4)
 
     def train() -> int:
@@ -105,7 +105,7 @@ def measure(hidden_size: int, layers: int, vocabulary: int) -> tuple[float, floa
 
 
 def rate(work: Callable[[], int]) -> float:
-    """Units per second, the median over calls for about `SECONDS`, the first not counted."""
+    """Units of work per second: median over calls for about `SECONDS`, after a warm-up call."""
     work()
     rates, began = [], time.perf_counter()
     while not rates or time.perf_counter() - began < SECONDS:
@@ -115,7 +115,7 @@ def rate(work: Callable[[], int]) -> float:
 
 
 def main() -> None:
-    """Print the figures as JSON; the times to begin with are imports as a stage has them."""
+    """Print the speeds as JSON; start-up time is measured with the imports of a stage."""
     parser = argparse.ArgumentParser(description="Measure this machine.")
     for name, usual in SIZES.items():
         parser.add_argument(name, type=int, nargs="?", default=usual)

@@ -1,4 +1,4 @@
-"""What a running stage tells of its progress, shown by whoever started it or looks on."""
+"""Show the progress of a running stage, from the file that `trlm_utils.progress` writes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any, TextIO
 from trlm_utils import progress
 from trlm_utils.files import CourseError, read_json
 
-EVERY = 15.0  # seconds between two plain lines, at least
-LOOK = 0.5  # seconds between two looks at the file
+EVERY = 15.0  # least seconds between two printed lines
+LOOK = 0.5  # seconds between two readings of the file
 
 
 def read(folder: Path, since: float = 0.0) -> dict[str, Any] | None:
-    """What the stage of this folder last told; None where it told nothing.
+    """The last progress of the stage in this folder; None if there is none.
 
     Args:
-        since: seconds since 1970; what is older was told by an earlier process.
+        since: seconds since 1970; an older file is from an earlier process and is ignored.
     """
     try:
         found = read_json(folder / progress.NAME)
@@ -31,14 +31,14 @@ def read(folder: Path, since: float = 0.0) -> dict[str, Any] | None:
 
 
 def line(found: dict[str, Any], now: float) -> str:
-    """``training 120 of 500, 1.4 minutes left``."""
+    """Progress as text: ``training 120 of 500, 1.4 minutes left``."""
     left = progress.seconds_left(found, now)
     text = f"{found['what']} {found['step']:,} of {found['total']:,}"
     return text if left is None else f"{text}, {duration(left)} left"
 
 
 def duration(seconds: float) -> str:
-    """``12 seconds``, ``1.4 minutes`` or ``2.5 hours``."""
+    """A duration as text: ``12 seconds``, ``1.4 minutes`` or ``2.5 hours``."""
     if seconds < 60:
         return f"{seconds:.0f} seconds"
     if seconds < 5400:
@@ -48,15 +48,15 @@ def duration(seconds: float) -> str:
 
 @contextlib.contextmanager
 def watching(folder: Path, head: str, stream: TextIO | None = None) -> Iterator[None]:
-    """Show the progress of a stage while the block runs it.
+    """Context that shows the progress of a stage while the block runs it.
 
-    In a terminal that is a bar that goes when the stage is done; elsewhere a plain line
-    each `EVERY` seconds, where there is something new to tell.
+    In a terminal it is a progress bar, removed when the stage is done. Elsewhere it prints a
+    line every `EVERY` seconds if there is new progress.
 
     Args:
-        folder: the stage's.
-        head: what stands before the progress in every line.
-        stream: where to; by default the standard output.
+        folder: folder of the stage.
+        head: text before the progress in every line.
+        stream: output stream; by default the standard output.
     """
     stream = stream or sys.stdout
     ended = threading.Event()
@@ -81,7 +81,7 @@ def _bar(folder: Path, head: str, stream: TextIO, ended: threading.Event, since:
         while not ended.wait(LOOK):
             if found := read(folder, since):
                 bar.n = found["share"]
-                bar.set_postfix_str(line(found, time.time()))  # this draws the bar, too
+                bar.set_postfix_str(line(found, time.time()))  # also redraws the bar
 
 
 def _lines(folder: Path, head: str, stream: TextIO, ended: threading.Event, since: float) -> None:

@@ -1,4 +1,4 @@
-"""A recipe's YAML file and its shape, checked by pydantic; rules between stages are the plan's."""
+"""Read a recipe's YAML file and check its structure with pydantic (`recipes` checks the rest)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RECIPES = Path(__file__).with_name("recipes")
 
 
 def _as_folder(name: str) -> str:
-    """Names become folders in runs/: none may lead out of it or look like a seed's folder."""
+    """Check a name, which becomes a folder in runs/: no path, and not like a seed's folder."""
     if not re.fullmatch(r"\w[\w.-]*", name) or re.fullmatch(r"seed-\d+", name):
         raise ValueError("a bad name: letters, digits, _, - and dots are good, seed-N is taken")
     return name
@@ -27,23 +27,23 @@ Name = Annotated[str, AfterValidator(_as_folder)]
 
 
 class Part(BaseModel):
-    """A table of a recipe: known keys only, and values of the very type."""
+    """Base class of a recipe's tables: only known keys, values of exactly the declared type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 
 
 class Cost(Part):
-    """What an hour of which machine costs."""
+    """The price of a machine per hour."""
 
     dollars_per_hour: NonNegativeFloat = 0.0
     machine: str = Field("", alias="for")
 
 
 class Entry(Part):
-    """One stage: its folder's name, and what it runs."""
+    """One stage of a recipe: name of its folder, notebook, parameters."""
 
     stage: Name
-    notebook: str | None = None  # of the course, or a path without .ipynb
+    notebook: str | None = None  # name of a course notebook, or a path without .ipynb
     model_from: str | None = None
     parameters: dict[str, Any] | None = None
 
@@ -52,7 +52,7 @@ Groups = dict[str, Annotated[dict[str, str], Field(min_length=2)]]  # title -> l
 
 
 class Scale(Part):
-    """The stages of one scale, and what it says otherwise than the recipe."""
+    """The stages of one scale, and options that replace those of the recipe."""
 
     stages: list[Entry] = Field(min_length=1)
     needs_hub: bool = False
@@ -62,7 +62,7 @@ class Scale(Part):
 
 
 class RecipeFile(Part):
-    """A whole recipe."""
+    """The content of a recipe's file."""
 
     name: Name | None = None
     about: str = ""
@@ -74,7 +74,7 @@ class RecipeFile(Part):
     deviations: dict[str, list[str]] = {}
 
 
-# pydantic's kinds of errors, in the words of a recipe.
+# pydantic's error types -> messages for the author of a recipe.
 WORDS = {
     "dict_type": "should be a table of `key: value`",
     "model_type": "should be a table of `key: value`",
@@ -87,7 +87,7 @@ WORDS = {
 
 
 def list_recipes() -> dict[str, str]:
-    """Names of the recipes that come with the course, with one line on each."""
+    """The recipes of the course: name -> one line of description."""
     return {path.stem: read(path).about for path in sorted(RECIPES.glob("*.yaml"))}
 
 
@@ -95,7 +95,7 @@ def find_recipe(name: str) -> Path:
     """The file of a recipe given by name or path.
 
     Raises:
-        RecipeError: when there is none; names the nearest one.
+        RecipeError: when there is none; suggests the most similar name.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
     if not path.is_file():
@@ -105,15 +105,15 @@ def find_recipe(name: str) -> Path:
 
 
 def run_name(path: Path) -> str:
-    """Name of the folder in ``runs/`` that a recipe's stages lie in."""
+    """Name of the folder in ``runs/`` for the stages of a recipe."""
     return read(path).continues or path.stem
 
 
 def read(path: Path) -> RecipeFile:
-    """A recipe's file.
+    """Read and check a recipe's file.
 
     Raises:
-        RecipeError: when it is not YAML, or of another shape; in one line.
+        RecipeError: when it is not YAML, or has another structure; in one line.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -129,7 +129,7 @@ def read(path: Path) -> RecipeFile:
 
 
 def _told(error: ShapeError) -> str:
-    """The first thing that pydantic found, for people."""
+    """The first error that pydantic found, as one line."""
     first = error.errors()[0]
     *place, last = first["loc"]
     where = ", ".join(map(str, place))
@@ -146,7 +146,7 @@ def _told(error: ShapeError) -> str:
 
 
 def _keys(place: list[Any]) -> list[str]:
-    """The keys that a table at this place of a recipe may have."""
+    """The keys that are allowed in the table at this place of a recipe."""
     kinds: dict[str, type[Part]] = {"cost": Cost, "stages": Entry, "scales": Scale}
     kind = next((kinds[p] for p in reversed(place) if p in kinds), RecipeFile)
     return [field.alias or name for name, field in kind.model_fields.items()]

@@ -1,8 +1,8 @@
 """Recipes: which notebooks run, in which order, with which parameters.
 
-A recipe is a YAML file in `recipes/` (or anywhere: a path works too). It holds
-overrides only; everything is checked against the notebooks' own parameters cells
-before a kernel starts.
+A recipe is a YAML file in `recipes/` (or anywhere: a path works too). It contains only
+values that differ from the notebooks' defaults. All of it is checked against the notebooks'
+parameters cells before a kernel starts.
 
     name: my-recipe
     about: one line
@@ -12,17 +12,18 @@ before a kernel starts.
           - stage: 00_start_here          # folder name; also the notebook, unless given
           - stage: 06_grpo_from_sft
             notebook: 06_grpo
-            model_from: 03_sft_stage2     # default: the stage before that made a model
+            model_from: 03_sft_stage2     # default: the last earlier stage with a model
             parameters: {LEARNING_RATE: 3.0e-4}
 
 ``cost: {dollars_per_hour: 1.0, for: one L40S}`` lets the report say what a run cost.
-A scale may have ``groups``, ``cost`` and ``result`` of its own.
-``result`` names the stage that the recipe comes to (by default its last model), and
-``deviations`` (both, or a scale, to a list of texts) what differs from the original.
+A scale may have its own ``groups``, ``cost`` and ``result``.
+``result`` names the stage whose model is the recipe's result (by default the last model).
+``deviations`` (``both`` or the name of a scale -> list of texts) says what differs from the
+system that the recipe reproduces.
 
-With ``continues: nano`` a recipe's stages come after those of another, in the other's
-run folder. ``groups`` (title -> label -> stage, the reference first) says which stages
-are to be set side by side (`trlm_utils.evaluation.arms`); its evaluation asks those.
+With ``continues: nano`` a recipe's stages follow those of another recipe, in that recipe's
+run folder. ``groups`` (title -> label -> stage, the reference first) names the stages that
+are compared (`trlm_utils.evaluation.arms`), and that the recipe's evaluation evaluates.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ MAY_BE_EMPTY = ("TEXT_FROM", "MODEL_FROM", "REWARDS_FROM", "REWARD_MODEL_FROM")
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage, ready to run: every parameter it will be given, and what it reads."""
+    """One stage, ready to run: all its parameters, and the earlier stages that it reads."""
 
     stage: str
     notebook: Path
@@ -73,8 +74,8 @@ class Plan:
     stages: tuple[StagePlan, ...]
     groups: dict[str, dict[str, str]] = field(default_factory=dict)
     dollars_per_hour: float = 0.0
-    machine: str = ""  # what that price is for
-    result: str = ""  # the stage whose model is what the recipe comes to
+    machine: str = ""  # the machine that this price is for
+    result: str = ""  # the stage whose model is the recipe's result
     deviations: tuple[str, ...] = ()  # from the system it reproduces, with reasons
 
 
@@ -92,10 +93,10 @@ def load_plan(
         scale: "nano" or "full".
         seed: given to every stage.
         overrides: texts of the form ``STAGE.NAME=VALUE``, VALUE in YAML.
-        run_dir: folder of the run, handed to every notebook.
+        run_dir: folder of the run, passed to every notebook.
 
     Raises:
-        RecipeError: for anything that cannot work, in one line.
+        RecipeError: for anything invalid, in one line.
     """
     path = find_recipe(name)
     content = recipe_file.read(path)
@@ -115,7 +116,7 @@ def load_plan(
     compared = stages_in(groups)
     for number, entry in enumerate(entries):
         asked = compared if number >= len(earlier) else []
-        if asked and not earlier:  # a recipe of its own shows where it started, too
+        if asked and not earlier:  # not a continuation: also evaluate the first model
             asked = list(dict.fromkeys([_first_model(stages), *asked]))
         stages.append(_plan_stage(entry, stages, given, wiring, asked))
     _check_prompts(stages)
@@ -151,7 +152,7 @@ def _deviations(content: RecipeFile, scale: str, path: Path) -> tuple[str, ...]:
 
 
 def parse_overrides(overrides: Sequence[str], stages: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """``STAGE.NAME=VALUE`` texts as stage -> name -> value.
+    """Parse texts of the form ``STAGE.NAME=VALUE`` into stage -> name -> value.
 
     Raises:
         RecipeError: for another form, an unknown stage, or a value that is not YAML.
@@ -195,7 +196,7 @@ def _plan_stage(
         if key not in known:
             raise RecipeError(f"{where}: no parameter {key!r}{nearest(key, known)}")
         values[key] = parameters.checked_value(key, value, known[key], where)
-    for key in ("DATA_DIR", "SUITE_DIR"):  # a path means the same from every folder
+    for key in ("DATA_DIR", "SUITE_DIR"):  # resolved, so that the working directory is irrelevant
         if values.get(key):
             values[key] = str(Path(values[key]).expanduser().resolve())
     values |= wiring | {"STAGE": name}
@@ -210,7 +211,7 @@ def _links(
     model_from: str | None,
     name: str,
 ) -> dict[str, Any]:
-    """Which earlier stage each ``..._FROM`` parameter means when nothing is said."""
+    """Default of each ``..._FROM`` parameter: the earlier stage that it refers to."""
     models = [plan.stage for plan in before if makes_model(plan.notebook)]
     by_notebook = {plan.notebook.stem: plan.stage for plan in before}
     links: dict[str, Any] = {}
@@ -230,7 +231,7 @@ def _links(
 
 
 def _reads(values: dict[str, Any], before: Sequence[StagePlan], name: str) -> tuple[str, ...]:
-    """The earlier stages that a stage reads from; each must exist in the recipe."""
+    """The earlier stages that a stage reads; RecipeError if one is not in the recipe."""
     stages = [plan.stage for plan in before]
     wanted = {key: value for key, value in values.items() if key.endswith("_FROM")}
     wanted |= {f"EVALUATE[{i}]": s for i, s in enumerate(values.get("EVALUATE") or [])}
@@ -251,12 +252,12 @@ def _reads(values: dict[str, Any], before: Sequence[StagePlan], name: str) -> tu
 
 
 def stage_of(model: str) -> str:
-    """The stage that a model comes from: of ``grpo/step_50``, a checkpoint kept, ``grpo``."""
+    """The stage that made a model: ``grpo`` for ``grpo/step_50``, a kept checkpoint."""
     return model.partition("/")[0]
 
 
 def _check_suites(stages: Sequence[StagePlan], needs_hub: bool) -> None:
-    """Raises RecipeError where a suite would be fetched by a recipe that works offline."""
+    """Raise RecipeError if an offline recipe would have to download a suite."""
     for plan in stages:
         asked = [name for name in plan.parameters.get("SUITES", ()) if name != "nano"]
         folder = plan.parameters.get("SUITE_DIR")
@@ -270,7 +271,7 @@ def _check_suites(stages: Sequence[StagePlan], needs_hub: bool) -> None:
 
 
 def _check_step(model: str, stage: StagePlan, where: str) -> None:
-    """Raises RecipeError for a checkpoint that its stage does not keep."""
+    """Raise RecipeError for a checkpoint that its stage does not keep."""
     values = stage.parameters
     every = values.get("SAVE_STEPS", 1)
     steps = range(every, values.get("MAX_STEPS", 0) + 1, every)
@@ -283,7 +284,7 @@ def _check_step(model: str, stage: StagePlan, where: str) -> None:
 
 
 def _check_prompts(stages: Sequence[StagePlan]) -> None:
-    """GRPO on fewer prompts than one step takes would silently train no step at all."""
+    """Raise RecipeError if GRPO has too few prompts for one step: it would train no step."""
     made = {p.stage: p.parameters for p in stages}
     for plan in stages:
         need = plan.parameters.get("PROMPTS_PER_STEP")
@@ -301,7 +302,7 @@ def _first_model(stages: Sequence[StagePlan]) -> str:
 
 
 def _result(content: RecipeFile, own: Scale, stages: Sequence[StagePlan], path: Path) -> str:
-    """The stage named by ``result``, or else the last one that makes a model."""
+    """The stage named by ``result``, else the last stage that makes a model."""
     models = [plan.stage for plan in stages if makes_model(plan.notebook)]
     named = own.result or content.result or (models[-1] if models else "")
     if models and named not in models:
@@ -310,7 +311,7 @@ def _result(content: RecipeFile, own: Scale, stages: Sequence[StagePlan], path: 
 
 
 def _check_models(stages: Sequence[StagePlan], needs_hub: bool) -> None:
-    """A base model that is there, and completions that fit into a model made here."""
+    """Check that base models are available, and that completions fit into a model's context."""
     room = 0
     for plan in stages:
         values, where = plan.parameters, f"stage {plan.stage}"

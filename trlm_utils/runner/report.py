@@ -1,7 +1,7 @@
-"""The report of a recipe: for people (HTML, Markdown) and for programs (JSON).
+"""The report of a recipe, as HTML, Markdown and JSON.
 
-It is put together from what the stages left in their folders; nothing is computed
-that a stage did not measure, except that differences are pooled over seeds.
+It combines the results in the stages' folders. Nothing is computed here except the pooling
+of accuracies and differences over seeds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trlm_utils.files import read_json, read_rows, write_json, write_text
 from trlm_utils.machine import package_versions
 from trlm_utils.runner import pages
 
-POOLED = ("accuracy", "low", "high", "seeds", "df")  # of `pooling.means`
+POOLED = ("accuracy", "low", "high", "seeds", "df")  # columns of `pooling.means`
 EXTRAS = ("by_steps", "styles", "pass_at_k", "published")  # further tables of the evaluation
 
 
@@ -24,8 +24,8 @@ def collect(plan: Any, base: Path, arms: Any = None) -> dict[str, Any]:
 
     Args:
         plan: a checked recipe (`recipes.Plan`); gives the order of stages.
-        base: folder of the run with seed 0; other seeds lie inside it.
-        arms: what the recipe sets side by side (`trlm_utils.evaluation.arms.table`).
+        base: folder of the run with seed 0; runs of other seeds are inside it.
+        arms: table of the recipe's arms (`trlm_utils.evaluation.arms.table`).
     """
     stages, ladder, comparisons, notes = [], [], [], []
     extras: dict[str, list[dict[str, Any]]] = {name: [] for name in EXTRAS}
@@ -75,7 +75,7 @@ def collect(plan: Any, base: Path, arms: Any = None) -> dict[str, Any]:
 
 
 def with_pooled(ladder: list[dict[str, Any]], pooled_rows: list[dict[str, Any]]) -> None:
-    """Add to each row of the ladder the interval over all seeds of its stage and band."""
+    """Add to each row of the ladder the interval over all seeds (columns ``pooled_...``)."""
     known = {(r["stage"], r["band"], r["decoding"]): r for r in pooled_rows}
     for row in ladder:
         found = known.get((row["stage"], row["band"], row["decoding"]))
@@ -103,10 +103,10 @@ def _stage_entry(folder: Path, seed: int) -> dict[str, Any] | None:
 
 
 def totals(stages: list[dict[str, Any]], dollars_per_hour: float) -> dict[str, Any]:
-    """What one seed took, on average: minutes, tokens, dollars, joules, parameters.
+    """Mean cost of one seed: minutes, tokens, dollars, joules, trainable parameters.
 
-    Joules are None where a stage's machine did not tell; trainable parameters are the
-    most of any stage.
+    Joules are None if they are unknown for a stage. Trainable parameters are the largest
+    number of any stage.
     """
     seeds = max(1, len({stage["seed"] for stage in stages}))
     seconds = sum(stage["wall_seconds"] for stage in stages) / seeds
@@ -123,7 +123,7 @@ def totals(stages: list[dict[str, Any]], dollars_per_hour: float) -> dict[str, A
 def side_by_side(
     arms: Any, stages: list[dict[str, Any]], dollars_per_hour: float
 ) -> list[dict[str, Any]]:
-    """Rows of `trlm_utils.evaluation.arms.table` with what the arm's own training took."""
+    """Rows of `trlm_utils.evaluation.arms.table` with the cost of each arm's own training."""
     taken = {
         name: totals([s for s in stages if s["stage"] == name], dollars_per_hour)
         for name in {stage["stage"] for stage in stages}
@@ -131,10 +131,10 @@ def side_by_side(
     steps = {stage["stage"]: stage["metrics"].get("steps") for stage in stages}
     rows = []
     for row in arms.to_dict("records"):
-        kept = {k: (None if v != v else v) for k, v in row.items()}  # NaN is no JSON
+        kept = {k: (None if v != v else v) for k, v in row.items()}  # JSON has no NaN
         stage, _, step = row["stage"].partition("/step_")
         cost = {f"training_{name}": v for name, v in taken.get(stage, {}).items()}
-        if step and steps.get(stage):  # a checkpoint took its share of the stage
+        if step and steps.get(stage):  # a checkpoint took a part of the stage's training
             part = int(step) / steps[stage]
             cost |= {
                 f"training_{n}": part * taken[stage][n] for n in ("minutes", "tokens", "dollars")

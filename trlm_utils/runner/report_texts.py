@@ -1,4 +1,4 @@
-"""What a report says, as text: tables, sentences, and the ladder for a terminal."""
+"""The texts of a report: tables, sentences, and the ladder for a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Table = tuple[str, list[str], list[list[str]]]  # title, header, rows
 
 
 def verdict(row: dict[str, Any]) -> str:
-    """One sentence on a comparison, allowed to say that nothing was seen."""
+    """One sentence on a comparison; it may say that no difference was detected."""
     where = f"{row['from']} to {row['to']}, {row['band']}, {row['decoding']}"
     size = f"{100 * row['difference']:+.1f} points {interval(row)}"
     if row["low"] <= 0 <= row["high"]:
@@ -23,7 +23,7 @@ def verdict(row: dict[str, Any]) -> str:
 
 
 def plain_statements(content: dict[str, Any]) -> list[str]:
-    """What a reader must not overlook: accuracies that are close to nothing."""
+    """Warnings for the reader: accuracies that are close to zero."""
     if not content["ladder"]:
         return ["No stage was evaluated."]
     last = content["ladder"][-1]["stage"]
@@ -40,7 +40,7 @@ def plain_statements(content: dict[str, Any]) -> list[str]:
 
 
 def time_line(content: dict[str, Any]) -> str:
-    """Time of all stages, and the share that went into starting kernels and imports."""
+    """Time of all stages, and the part of it for starting kernels and imports."""
     wall = sum(s["wall_seconds"] for s in content["stages"])
     startup = sum(s["startup_seconds"] for s in content["stages"])
     runs = f" for {len(content['seeds'])} seeds" if len(content["seeds"]) > 1 else ""
@@ -61,14 +61,14 @@ def _price_line(content: dict[str, Any]) -> str:
 
 
 def ladder_table(content: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: a row per stage and seed, a column per band and decoding."""
+    """Header and rows of the ladder: one row per stage and seed, a column per band and decoding."""
     columns: dict[tuple[str, str], None] = {}
     cells: dict[tuple[str, int], dict[tuple[str, str], str]] = defaultdict(dict)
     for row in content["ladder"]:
         key = (row["band"], row["decoding"])
         columns[key] = None
         text = f"{percent(row['accuracy'])} {interval(row)}"
-        if (row["truncated"] or 0) >= 0.005:  # None where nothing was written
+        if (row["truncated"] or 0) >= 0.005:  # None for multiple choice
             text += f" t{100 * row['truncated']:.0f}"
         cells[row["stage"], row["seed"]][key] = text
     head = ["stage", "seed", *(f"{band} {decoding}" for band, decoding in columns)]
@@ -80,7 +80,7 @@ def ladder_table(content: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def over_seeds_table(content: dict[str, Any]) -> list[Table]:
-    """Means over the seeds with their intervals, a row per stage; none with one seed."""
+    """Means over the seeds with intervals, one row per stage; no table with one seed."""
     columns: dict[tuple[str, str], None] = {}
     cells: dict[str, dict[tuple[str, str], str]] = defaultdict(dict)
     for row in content["ladder"]:
@@ -99,14 +99,14 @@ def over_seeds_table(content: dict[str, Any]) -> list[Table]:
 
 
 def _of(content: dict[str, Any]) -> str:
-    """What the intervals of a report are over."""
+    """Words that say what the report's intervals cover: questions, or seeds and questions."""
     if len(content["seeds"]) > 1:
         return f"for other seeds and questions, Student's t, {len(content['seeds'])} seeds"
     return "of the questions, one seed"
 
 
 def ladder_text(content: dict[str, Any]) -> str:
-    """The ladder for a terminal: a block per band, a line per stage."""
+    """The ladder for a terminal: one block per band, one line per stage."""
     blocks: dict[str, dict[tuple[str, int], dict[str, Any]]] = {}
     for row in content["ladder"]:
         by_stage = blocks.setdefault(row["band"], {})
@@ -197,7 +197,7 @@ def tables(content: dict[str, Any]) -> list[Table]:
 
 
 def published_table(content: dict[str, Any]) -> list[Table]:
-    """What the originals published beside what was measured here, each with its harness."""
+    """Published scores of the original systems next to measured ones, each with its harness."""
     published: dict[str, dict[str, dict[str, Any]]] = {}
     for row in content["published"]:
         published.setdefault(row["model"], {})[row["band"]] = row
@@ -226,7 +226,7 @@ def _measured(content: dict[str, Any], of: dict[str, Any], bands: Sequence[str])
 
 
 def arms_tables(content: dict[str, Any]) -> list[Table]:
-    """A table for each group of arms: what each reached, and what it took."""
+    """One table per group of arms: accuracy and cost of each arm."""
     columns = list(dict.fromkeys((r["band"], r["decoding"]) for r in content["arms"]))
     tables = []
     for group in dict.fromkeys(row["group"] for row in content["arms"]):
@@ -265,7 +265,7 @@ def _cost_cells(row: dict[str, Any]) -> list[str]:
 
 
 def lists(content: dict[str, Any]) -> dict[str, list[str]]:
-    """Title -> lines of what the report says in sentences."""
+    """The parts of the report that are sentences: title -> lines."""
     last = content["ladder"][-1]["stage"] if content["ladder"] else ""
     paired = f"paired, 95 % interval {_of(content)}"
     to_last = [row for row in content["pairs"] if row["to"] == last]

@@ -1,8 +1,8 @@
-"""How long a recipe takes on this machine: seconds recorded elsewhere, scaled by the probe.
+"""Predict how long a recipe takes on this machine: recorded seconds, scaled by the probe.
 
-``recorded.yaml`` holds, for each recipe at each scale, the seconds of its stages and the
-probe figures of the machine that measured them. ``python -m trlm_utils record RECIPE``
-writes the entry of a recipe anew from its last run.
+``recorded.yaml`` has, for each recipe at each scale, the seconds of its stages and the speeds
+(`probe.Speed`) of the machine that recorded them. ``python -m trlm_utils record RECIPE``
+replaces the entry of a recipe by its last run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trlm_utils.runner.progress import duration
 from trlm_utils.runner.recipes import Plan, StagePlan
 
 RECORDED = Path(__file__).with_name("recorded.yaml")
-SHORT = 60.0  # seconds: what was recorded as less is not worth a probe
+SHORT = 60.0  # seconds; a shorter run is not worth the time of a probe
 HEAD = """\
 # Seconds of finished runs, and what the machine that made them does: tokens per second of
 # training and decoding, seconds of start-up (runner/probe.py). Of a stage's seconds, those of
@@ -34,25 +34,25 @@ HEAD = """\
 
 
 def key(plan: Plan) -> str:
-    """Name of a recipe at a scale: ``nano``, ``trlm-full``."""
+    """Key of a recipe at a scale: ``nano``, ``trlm-full``."""
     return plan.recipe if plan.scale == "nano" else f"{plan.recipe}-{plan.scale}"
 
 
 def settings(stage: StagePlan) -> str:
-    """Eight hex digits for a stage's parameters, those that the runner sets left out."""
+    """Hash (8 hex digits) of a stage's parameters, without those that the runner sets."""
     own = {name: value for name, value in stage.parameters.items() if name not in WIRING}
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def load(place: Path = RECORDED) -> dict[str, Any]:
-    """All that is recorded."""
+    """All recorded entries."""
     import yaml
 
     return yaml.safe_load(place.read_text(encoding="utf-8")) or {}
 
 
 def to_run(stages: Sequence[StagePlan], folder: Path, force: bool) -> list[StagePlan]:
-    """The stages that are not finished with the inputs that they would get now."""
+    """The stages that are not finished with their current inputs; all with ``force``."""
     found: list[StagePlan] = []
     for stage in stages:
         again = {other.stage for other in found}
@@ -64,14 +64,14 @@ def to_run(stages: Sequence[StagePlan], folder: Path, force: bool) -> list[Stage
 
 
 def predict(entry: dict[str, Any], stages: Sequence[StagePlan], here: Speed) -> float:
-    """Seconds that stages take on a machine.
+    """Predicted seconds of stages on a machine.
 
-    Each stage's recorded seconds are split into start-up, decoding and the rest, and each
-    part is scaled by the ratio of the two machines' figures for it.
+    Each stage's recorded seconds are split into start-up, decoding and the rest. Each part is
+    scaled by the ratio of the two machines' speeds for it.
 
     Args:
-        entry: of `load`; every stage is in it.
-        here: figures of the machine.
+        entry: an entry of `load` that contains every stage.
+        here: speeds of the machine.
     """
     there = probe.known(entry["probe"])
     total = 0.0
@@ -87,11 +87,11 @@ def predict(entry: dict[str, Any], stages: Sequence[StagePlan], here: Speed) -> 
 def announce(
     plan: Plan, stages: Sequence[StagePlan], memory: Path, recorded: Path = RECORDED
 ) -> tuple[str, Speed | None]:
-    """The line that says how long stages will take here, and this machine's figures.
+    """A line that says how long stages will take on this machine, and the machine's speeds.
 
     Args:
-        stages: those to run (`to_run`).
-        memory: file that remembers the last probe.
+        stages: the stages to run (`to_run`).
+        memory: file of the last probe.
     """
     entry = load(recorded).get(key(plan))
     if not entry or any(stage.stage not in entry["stages"] for stage in stages):
@@ -111,7 +111,7 @@ def announce(
 
 
 def speeds(of: Speed) -> str:
-    """``20,100 training and 7,900 decoding tokens/s, start-up 6 s``."""
+    """Speeds as text: ``20,100 training and 7,900 decoding tokens/s, start-up 6 s``."""
     return (
         f"{of.training:,.0f} training and {of.decoding:,.0f} decoding tokens/s, "
         f"start-up {of.startup:.0f} s"
@@ -119,10 +119,10 @@ def speeds(of: Speed) -> str:
 
 
 def record(plan: Plan, folder: Path, memory: Path, place: Path = RECORDED) -> str:
-    """Write a recipe's entry from its finished run; returns a line for people.
+    """Write a recipe's entry from its finished run; returns a line to print.
 
     Args:
-        memory: file that remembers the last probe.
+        memory: file of the last probe.
 
     Raises:
         CourseError: when a stage is not finished, or this machine cannot be measured.
@@ -141,7 +141,7 @@ def record(plan: Plan, folder: Path, memory: Path, place: Path = RECORDED) -> st
             "settings": settings(stage),
         }
         here = probe.known(manifest.get("probe")) or here
-    # a recipe that was never recorded is not probed for when it starts
+    # for a recipe without an entry there was no probe at the start of the run
     here = here or probe.this_machine(plan.stages[0].parameters, memory)
     if here is None:
         raise CourseError("this machine could not be measured: python -m trlm_utils.runner.probe")

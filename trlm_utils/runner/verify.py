@@ -1,12 +1,11 @@
-"""Verify a full-scale recipe on a machine without Hub, GPU or hours.
+"""Verify (dry-run) a full-scale recipe without network or GPU, in a short time.
 
-Every stage is run by the same runner and notebooks, with the recipe's own settings,
-except that two layers of the real architecture, with random weights and the chat template
-of its family, stand in for the real model, a folder of rows in the real data sets' schema
-stands in for the Hub, and each stage trains one step. Things are made smaller and nothing
-else: groups keep their size, and every stage runs its own pre-flight. So what is verified is
-that every configuration builds, that every stage accepts the data's form, and which checks
-pass. What is not verified is any result, speed or memory of the full run.
+The same runner and notebooks run every stage with the recipe's own settings, with three
+replacements. The model has two layers of the real architecture, with random weights and the
+chat template of its family. The Hub is a folder with rows in the schema of the real data
+sets. Each stage trains one step. Groups keep their size, and every stage runs its pre-flight
+checks. This verifies that every configuration is valid, that every stage accepts the format of
+the data, and which checks pass. It does not verify results, speed or memory of the full run.
 
     python -m trlm_utils verify trlm
 """
@@ -27,9 +26,9 @@ from trlm_utils.runner.kernel import RunFailed
 MIRROR = PROJECT_ROOT / "tests" / "fixtures" / "hub"
 FILES = PROJECT_ROOT / "tests" / "fixtures" / "files"  # GSM8K and MATH as folders
 
-# Parameter -> value that makes a stage small. Everything else stays the recipe's own.
+# Parameter -> value that makes a stage small. All other parameters stay those of the recipe.
 STAND_INS: dict[str, Any] = {
-    "BASE_MODEL": "",  # two layers with random weights, of the real architecture
+    "BASE_MODEL": "",  # two layers of the real architecture with random weights
     "HIDDEN_SIZE": 32,
     "BASE_PROBLEMS": 0,
     "MAX_POSITIONS": 8192,
@@ -48,7 +47,7 @@ STAND_INS: dict[str, Any] = {
     "PROMPTS_PER_STEP": 2,
     "PROBE_PROMPTS": 2,
 }
-# Checks of the pre-flight that ask how good a model is, which random weights cannot answer.
+# Pre-flight checks of a model's quality, which a model with random weights cannot pass.
 OF_RANDOM_WEIGHTS = {
     "groups with zero spread": "the stand-in has random weights and is never right",
     "completions clipped": "the stand-in has random weights and 8 tokens",
@@ -56,7 +55,7 @@ OF_RANDOM_WEIGHTS = {
 
 
 def substitutions(plan: recipes.Plan) -> list[str]:
-    """``--set`` texts that replace what is too large or out of reach."""
+    """``--set`` texts that replace parameters which are too large or need the network."""
     texts = []
     for stage in plan.stages:
         for name, value in STAND_INS.items():
@@ -73,14 +72,14 @@ def substitutions(plan: recipes.Plan) -> list[str]:
 
 
 def _micro_batch(values: dict[str, Any]) -> int:
-    """The recipe's, or one group where a step has become smaller than that."""
+    """The recipe's MICRO_BATCH, or one group if it no longer divides the smaller step."""
     total = STAND_INS["PROMPTS_PER_STEP"] * values["GROUP_SIZE"]
     given = values["MICRO_BATCH"]
     return given if given <= total and total % given == 0 else values["GROUP_SIZE"]
 
 
 def _few(models: Sequence[str]) -> list[str]:
-    """The first and last model, and a checkpoint; of one step one is kept."""
+    """The first and last model and one checkpoint, that of step 1, as training has one step."""
     steps = [re.sub(r"/step_\d+$", "/step_1", name) for name in models if "/step_" in name]
     return list(dict.fromkeys([models[0], *steps[:1], models[-1]]))
 
@@ -94,13 +93,13 @@ def run(recipe: str, scale: str, overrides: Sequence[str] = ()) -> int:
     """
     name = recipe_file.find_recipe(recipe).stem
     folder = pipeline.run_folder(name, f"{scale}-verified", 0)
-    files = []  # a recipe that asks for a folder is refused without one
+    files = []  # a recipe that needs a data folder is invalid without one
     if "{DATA_DIR}" in recipe_file.find_recipe(recipe).read_text(encoding="utf-8"):
         files = [f"01_data_curation.DATA_DIR={json.dumps(str(FILES))}"]
     full = recipes.load_plan(recipe, scale, 0, [*overrides, *files], str(folder))
     changed = [*files, *substitutions(full)]
     small = recipes.load_plan(recipe, scale, 0, [*overrides, *changed], str(folder))
-    offline = dataclasses.replace(small, needs_hub=False, groups={})  # no result to compare
+    offline = dataclasses.replace(small, needs_hub=False, groups={})  # no results to compare
     with pipeline.locked(folder):
         pipeline.run_plan(offline, folder)
         check_preflights(offline, folder)
@@ -110,7 +109,7 @@ def run(recipe: str, scale: str, overrides: Sequence[str] = ()) -> int:
 
 
 def check_preflights(plan: recipes.Plan, folder: Path) -> None:
-    """Every stage that trains with a pre-flight must have run it, and passed what it may not fail.
+    """Check that every stage with a pre-flight ran it, and that no check failed unless allowed.
 
     Raises:
         RunFailed: names the stage.
@@ -128,7 +127,7 @@ def check_preflights(plan: recipes.Plan, folder: Path) -> None:
 
 
 def preflight_lines(full: recipes.Plan, folder: Path) -> list[str]:
-    """What the pre-flight of each stage found, in Markdown."""
+    """Results of each stage's pre-flight checks, in Markdown."""
     lines = ["", "Pre-flight:", ""]
     for stage in full.stages:
         checks = read_json(folder / stage.stage / "metrics.json").get("preflight") or {}
@@ -144,7 +143,7 @@ def preflight_lines(full: recipes.Plan, folder: Path) -> list[str]:
 
 
 def as_markdown(full: recipes.Plan, changed: Sequence[str], folder: Path) -> str:
-    """What was verified, what stood in for what, and what remains unknown."""
+    """The content of ``verified.md``: what was verified, what was replaced, what is unknown."""
     lines = [
         f"# {full.recipe} ({full.scale}): what was verified",
         "",

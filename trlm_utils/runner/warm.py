@@ -1,8 +1,8 @@
-"""The next stage's kernel, started and with its imports done while the stage before it works.
+"""Start the next stage's kernel and do its imports while the current stage runs.
 
-Starting a kernel and importing what a notebook imports takes seconds that a free core can
-spend beside the stage before. What is imported is found in the notebook; names stay out of
-its way, so that it runs as in a fresh kernel. What fails here costs the time saved.
+Starting a kernel and importing libraries takes seconds, which a free core can spend during the
+stage before. The imports are found in the notebook and executed in a separate namespace, so
+that the notebook runs as in a fresh kernel. A failure here only loses the saved time.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from trlm_utils.files import PROJECT_ROOT
 from trlm_utils.runner.parameters import code_cells
 
 PACKAGE = Path(__file__).parents[1]
-TICK = 0.05  # seconds; clocks of file systems move in steps of some milliseconds
-READY = 300  # seconds that a kernel may take to be ready
+TICK = 0.05  # seconds; more than the resolution of file modification times
+READY = 300  # seconds that a kernel may take to become ready
 
 
 def imports(notebook: Path) -> str:
-    """Import statements of a notebook, those inside functions left out."""
+    """Import statements of a notebook, except those inside functions."""
     found = []
     for cell in code_cells(notebook):
-        with contextlib.suppress(SyntaxError):  # IPython's own syntax
+        with contextlib.suppress(SyntaxError):  # a cell with IPython's own syntax
             for node in ast.parse(cell).body:
                 if isinstance(node, ast.Import | ast.ImportFrom):
                     found.append(ast.unparse(node))
@@ -37,16 +37,16 @@ def imports(notebook: Path) -> str:
 
 
 class WarmKernel:
-    """A kernel that is being made ready for a notebook in a thread of its own.
+    """A kernel that is prepared for a notebook in a background thread.
 
     Args:
         notebook: the notebook that it will run.
-        variables: the kernel's environment, complete.
-        arguments: of the kernel's command line.
+        variables: the complete environment of the kernel.
+        arguments: arguments of the kernel's command line.
     """
 
     def __init__(self, notebook: Path, variables: dict[str, str], arguments: list[str]):
-        # imported here: two threads that import it at once, as nbclient does, get half of it
+        # imported in this thread: nbclient imports it too, and two simultaneous imports can fail
         from jupyter_client import AsyncKernelManager
 
         self.make = AsyncKernelManager
@@ -66,11 +66,11 @@ class WarmKernel:
                 )
             )
             self._run(f"exec({imports(self.notebook)!r}, {{}})")
-        except Exception:  # whatever it is, the notebook meets it again, and says so
+        except Exception:  # the same error will occur, and be reported, in the notebook
             self.failed = True
 
     def _run(self, code: str) -> None:
-        """Run code without a trace in the notebook, and wait for it."""
+        """Run code silently (no history, no output) and wait until it is done."""
         client = self.manager.blocking_client()
         client.start_channels()
         try:
@@ -80,9 +80,10 @@ class WarmKernel:
             client.stop_channels()
 
     def take(self, notebook: Path, variables: dict[str, str]) -> Any:
-        """The kernel's manager, with these variables set; None if it is not as a fresh one.
+        """The kernel's manager, with these environment variables; None if it cannot be used.
 
-        It is not when a module of the package was edited since it began.
+        It cannot be used if its preparation failed, it is for another notebook, or a module of
+        the package was edited since it was started.
         """
         self.thread.join()
         edited = any(path.stat().st_mtime > self.began - TICK for path in PACKAGE.rglob("*.py"))
@@ -102,18 +103,18 @@ class WarmKernel:
                 asyncio.run(self.manager.shutdown_kernel(now=True))
 
         self.thread.join()
-        ending = threading.Thread(target=shut_down)  # the main thread's loop is nbclient's
+        ending = threading.Thread(target=shut_down)  # nbclient uses the main thread's event loop
         ending.start()
         ending.join()
 
 
 class Kernels:
-    """The kernel of the next stage, always one ahead.
+    """Prepares the kernel of the next stage, always one stage ahead.
 
     Args:
-        notebooks: that will be run, in order.
-        variables: environment of the kernels, complete.
-        arguments: of their command lines.
+        notebooks: the notebooks to run, in order.
+        variables: the complete environment of the kernels.
+        arguments: arguments of their command lines.
     """
 
     def __init__(self, notebooks: Sequence[Path], variables: dict[str, str], arguments: list[str]):
@@ -121,7 +122,7 @@ class Kernels:
         self.next: WarmKernel | None = None
 
     def take(self) -> WarmKernel | None:
-        """The kernel for the notebook whose turn it is, if one is ready; begins the next."""
+        """The kernel for the current notebook, if there is one; starts that of the next."""
         found, self.next = self.next, None
         self.left = self.left[1:]
         if self.left and machine.cores() > 1:
@@ -129,6 +130,6 @@ class Kernels:
         return found
 
     def end(self) -> None:
-        """Shut down what was not taken."""
+        """Shut down a kernel that was not taken."""
         if self.next:
             self.next.end()

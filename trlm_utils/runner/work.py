@@ -1,7 +1,8 @@
-"""What a stage has to compute, counted from its recipe: tokens trained on, read and drawn.
+"""The amount of work of a stage, from its recipe: tokens trained on, read and sampled.
 
-Nothing here knows a machine; `estimate.seconds` turns work into time. Of NanoWorld some
-rows are made and their tokens counted; of other data sets the recipe's budgets are taken.
+It does not depend on the machine; `estimate.seconds` converts work into time. For NanoWorld
+some rows are generated and their tokens counted; for other data sets the mean length is
+derived from the recipe's token budgets.
 """
 
 from __future__ import annotations
@@ -16,21 +17,24 @@ from trlm_utils.curation import data_sets
 from trlm_utils.evaluation import suites
 from trlm_utils.runner.recipes import Plan, StagePlan
 
-FULL = 0.5  # of the budget, on average: rows and completions
-COUNTED = 200  # rows of NanoWorld whose tokens are counted
-LOOKED_AT = 150  # prompts that notebooks 03 and 04 look at a model with
-FRESH = 200  # questions that notebooks 00 and 02 look at a model with
+FULL = 0.5  # assumed mean length of rows and completions, as a share of the token budget
+COUNTED = 200  # number of NanoWorld rows whose tokens are counted
+LOOKED_AT = 150  # prompts with which notebooks 03 and 04 test a model
+FRESH = 200  # questions with which notebooks 00 and 02 test a model
 
 
 @dataclass(frozen=True)
 class Work:
-    """Of one stage.
+    """The amount of work of one stage.
 
-    ``trained`` are tokens of rows; ``padded`` the same with the padding that the trainer
-    computes, too; ``passes`` the forward and backward passes that they take. ``read`` are
-    tokens of a forward pass alone. ``sampled`` are tokens drawn, and ``decoding`` the steps
-    that follow one another in drawing them, each for all completions drawn at once. ``rows``
-    are made ready before a training: rendered, tokenized and looked at.
+    Attributes:
+        trained: tokens in training, without padding.
+        padded: tokens in training, with the padding that the trainer computes too.
+        passes: number of forward and backward passes.
+        read: tokens in forward passes without a backward pass.
+        sampled: tokens sampled.
+        decoding: sequential decoding steps, each for a whole batch of completions.
+        rows: rows prepared for training: rendered, tokenized and checked.
     """
 
     stage: str
@@ -44,9 +48,9 @@ class Work:
 
 
 def drawn(completions: float, budget: int, together: int) -> tuple[float, float]:
-    """Tokens and sequential decoding steps of completions drawn ``together`` at once.
+    """Tokens and sequential decoding steps of completions sampled in batches of ``together``.
 
-    A batch is drawn until its longest completion ends, which uses the whole budget.
+    A batch runs until its longest completion ends; this is assumed to use the whole budget.
     """
     return completions * budget * FULL, math.ceil(completions / together) * budget
 
@@ -55,8 +59,8 @@ def of_plan(plan: Plan, together: Callable[[StagePlan], int], packs: bool = Fals
     """The work of every stage that trains or samples.
 
     Args:
-        together: completions that a stage draws at once at most.
-        packs: SFT with its plain loss packs rows instead of padding them (on a CPU).
+        together: function that returns a stage's largest batch of completions.
+        packs: whether SFT with its plain loss packs rows instead of padding them (on a CPU).
     """
     made = {stage.stage: stage for stage in plan.stages}
     found = []
@@ -72,7 +76,7 @@ def of_plan(plan: Plan, together: Callable[[StagePlan], int], packs: bool = Fals
 
 
 def rows_of(source: StagePlan | None, data_set: str) -> float:
-    """Rows that a data set has according to the stage that makes it (0: not known)."""
+    """Number of rows of a data set, from the parameters of its stage (0 if unknown)."""
     values = source.parameters if source else {}
     if values.get("SOURCE") == "mixture":
         spec = values["MIXTURE"].get(data_set, {"sources": ()})
@@ -86,7 +90,7 @@ def rows_of(source: StagePlan | None, data_set: str) -> float:
 
 
 def of_nanoworld(source: StagePlan | None, data_set: str) -> bool:
-    """Whether a data set's rows come from NanoWorld, so that they can be made and counted."""
+    """Whether a data set's rows are from NanoWorld, so that they can be generated and counted."""
     values = source.parameters if source else {}
     if values.get("SOURCE") != "mixture":
         return values.get("SOURCE") == "nanoworld"
@@ -96,7 +100,7 @@ def of_nanoworld(source: StagePlan | None, data_set: str) -> bool:
 
 @functools.cache
 def nanoworld_tokens(kind: str, lengths: tuple[float, ...] = (1,)) -> float:
-    """Mean tokens of a row of NanoWorld: base, direct, thinking or prompt.
+    """Mean number of tokens of a NanoWorld row; ``kind`` is base, direct, thinking or prompt.
 
     Args:
         lengths: relative frequency of 1, 2, 3, ... steps; a direct answer has one.
@@ -118,7 +122,7 @@ def nanoworld_tokens(kind: str, lengths: tuple[float, ...] = (1,)) -> float:
 
 
 def row_tokens(stage: StagePlan, source: StagePlan | None, data_set: str) -> float:
-    """Mean tokens of a row that a stage trains on."""
+    """Mean number of tokens of a stage's training row."""
     longest = stage.parameters["MAX_LENGTH"]
     if not of_nanoworld(source, data_set):
         return FULL * longest
@@ -129,7 +133,7 @@ def row_tokens(stage: StagePlan, source: StagePlan | None, data_set: str) -> flo
 
 
 def prompt_tokens(source: StagePlan | None) -> float:
-    """Mean tokens of a prompt that rollouts start from."""
+    """Mean number of tokens of a prompt for rollouts."""
     values = source.parameters if source else {}
     if of_nanoworld(source, "grpo_prompts"):
         return nanoworld_tokens("prompt", tuple(values["PROMPT_STEPS"]))
@@ -141,7 +145,7 @@ def prompt_tokens(source: StagePlan | None) -> float:
 
 
 def steps_of(stage: StagePlan, rows: float) -> float:
-    """Optimizer steps of a training on rows."""
+    """Number of optimizer steps of a training on so many rows."""
     values = stage.parameters
     if values["MAX_STEPS"] > 0:
         return values["MAX_STEPS"]
@@ -165,7 +169,7 @@ def _with_draws(work: Work, *draws: tuple[float, float]) -> Work:
 
 
 def base(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
-    """00: reading plain text, and 200 questions continued, some of them twice more."""
+    """00: pretraining on plain text; 200 questions answered, a fifth of them twice more."""
     values, work = stage.parameters, Work(stage.stage)
     if not values["BASE_MODEL"] and (values["BASE_PROBLEMS"] or values["TEXT_FROM"]):
         mean = FULL * values["MAX_LENGTH"]
@@ -177,7 +181,7 @@ def base(stage: StagePlan, source: StagePlan | None, together: int, packs: bool)
 
 
 def sft(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
-    """02 and 03: fine-tuning on conversations, and a look at the replies."""
+    """02 and 03: SFT on conversations, and sampled replies to test the model."""
     values = stage.parameters
     data_set = values["DATASET"]
     mean = row_tokens(stage, source, data_set)
@@ -189,46 +193,47 @@ def sft(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) 
 
 
 def dpo(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
-    """04: pairs, drawn or read; both replies trained on, and read by the reference, too."""
+    """04: preference pairs, sampled or read; both replies trained on, and the reference model."""
     values, budget = stage.parameters, stage.parameters["MAX_NEW_TOKENS"]
     draws = [drawn(LOOKED_AT, budget, together)] * 2
     rows = rows_of(source, "preferences")
     if values["PAIRS"] == "on_policy":
         prompts = source.parameters["DPO_PROMPTS"]
         draws.append(drawn(prompts * values["SAMPLES"], budget, together))
-        rows = prompts * values["PAIRS_PER_PROMPT"]  # where every prompt gives all its pairs
+        rows = prompts * values["PAIRS_PER_PROMPT"]  # upper bound: every prompt gives all pairs
     data_set = "preferences" if values["PAIRS"] == "dataset" else "sft_stage2"
     work = _training(stage, rows, row_tokens(stage, source, data_set), False, sides=2)
     return _with_draws(replace(work, read=work.padded), *draws)
 
 
 def probe(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
-    """05: a few groups drawn and scored."""
+    """05: a few groups of completions, sampled and scored."""
     values = stage.parameters
     completions = values["PROBE_PROMPTS"] * values["GROUP_SIZE"]
     return _with_draws(Work(stage.stage), drawn(completions, values["MAX_NEW_TOKENS"], together))
 
 
 def rollouts(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
-    """06 and 12: groups drawn, trained on, and held-out prompts looked at now and then.
+    """06 and 12: rollouts, training on them, and regular evaluation on held-out prompts.
 
-    TRL's MAX_STEPS are optimizer steps, and it draws anew every ITERATIONS of them. PPO
-    draws for every step and goes over it ITERATIONS times, with a critic beside the policy.
+    In TRL, MAX_STEPS counts optimizer steps, with new rollouts every ITERATIONS of them. Our
+    PPO samples new rollouts for every step and trains on them ITERATIONS times, with a critic
+    in addition to the policy.
     """
     values, budget = stage.parameters, stage.parameters["MAX_NEW_TOKENS"]
     steps, size = values["MAX_STEPS"], values["PROMPTS_PER_STEP"] * values["GROUP_SIZE"]
-    if steps < 1:  # TRL's three epochs
+    if steps < 1:  # then TRL's default of three epochs
         steps = 3 * rows_of(source, "grpo_prompts") // values["PROMPTS_PER_STEP"]
     ppo = values.get("METHOD") == "ppo"
     again = values["ITERATIONS"] if ppo or "METHOD" not in values else 1
     draws = steps if ppo else math.ceil(steps / again)
     asked = prompt_tokens(source)
     mean, longest = asked + budget * FULL, asked / FULL + budget
-    updates = steps * (again * 2 if ppo else 1)  # the critic is as large as the policy
+    updates = steps * (again * 2 if ppo else 1)  # times 2: the critic is as large as the policy
     micro = values.get("MICRO_BATCH", size)
     if micro == 1:
         longest = mean
-    looks = 2 if ppo else (again > 1) + bool(values.get("KL_BETA"))  # before, and a reference
+    looks = 2 if ppo else (again > 1) + bool(values.get("KL_BETA"))  # old policy, reference model
     work = Work(
         stage.stage,
         trained=updates * size * mean,
@@ -246,7 +251,7 @@ def rollouts(stage: StagePlan, source: StagePlan | None, together: int, packs: b
 
 
 def evaluation(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
-    """07: what all models write to the course's own questions and to the suites'."""
+    """07: replies of all models to the course's own questions and to those of suites."""
     values = stage.parameters
     budget, samples, models = values["MAX_NEW_TOKENS"], values["SAMPLES"], len(values["EVALUATE"])
     together = min(together, values["EVAL_BATCH"])
@@ -267,7 +272,7 @@ def evaluation(stage: StagePlan, source: StagePlan | None, together: int, packs:
 
 
 def own_questions(values: dict, source: StagePlan | None) -> int:
-    """Questions of the data stage that 07 asks every model."""
+    """Number of the data stage's questions that 07 asks every model."""
     made = source.parameters if source else {}
     bands = ["gsm8k_test"] if made.get("SOURCE") == "gsm8k" else list(nanoworld.BANDS)
     if made.get("SOURCE") == "mixture":
@@ -277,7 +282,7 @@ def own_questions(values: dict, source: StagePlan | None) -> int:
     return len(taken & set(bands)) * made.get("EVAL_PER_BAND", 0)
 
 
-# Notebook -> how its work is counted. 01 computes with no model; 11 is not counted.
+# Notebook -> function that counts its work. 01 uses no model; 11 is not counted.
 BY_NOTEBOOK = {
     "00_start_here": base,
     "02_sft_stage1": sft,

@@ -1,4 +1,4 @@
-"""Questions of published benchmarks in the course's columns: question and answer."""
+"""Convert questions of published benchmarks to the course's columns: question and answer."""
 
 import hashlib
 import re
@@ -11,7 +11,7 @@ WRONG = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 
 
 def mathematics(docs: Any) -> Any:
-    """Problems with an answer, or with one boxed at the end of a solution."""
+    """Mathematics problems with an answer, or with a boxed answer at the end of a solution."""
     return docs.map(_problem, remove_columns=docs.column_names)
 
 
@@ -19,16 +19,16 @@ def _problem(doc: dict[str, Any]) -> dict[str, str]:
     answer = doc["answer"] if "answer" in doc else answers.last_boxed(doc["solution"])
     if answer is None:
         raise ValueError(f"no boxed answer in the solution of: {doc['problem'][:80]}")
-    # Minerva writes 4.5e33, where e would be read as a number of its own
+    # Minerva writes 4.5e33, in which e would be parsed as Euler's number
     answer = re.sub(r"^(-?[\d.]+)e([+-]?\d+)$", r"\1 \\times 10^{\2}", str(answer).strip())
     return {"question": doc["problem"], "answer": answer}
 
 
 def four_options(docs: Any) -> Any:
-    """GPQA's questions with lettered options.
+    """GPQA's questions with the options A to D.
 
-    The right one's place comes from a hash of the question, so that it is the same for
-    every model, whatever the seed.
+    A hash of the question determines the letter of the correct option, so it is the same for
+    every model and seed.
     """
     return docs.map(_lettered, remove_columns=docs.column_names)
 
