@@ -24,6 +24,7 @@ PARAMETERS = {
     "DATA_FROM": "01_data_curation",
     "BANDS": ["in_distribution", "longer"],
     "SAMPLES": 2,
+    "PLAIN_SAMPLES": 1,
     "MAX_NEW_TOKENS": 6,
     "EVAL_BATCH": 4,
     "SEED": 3,
@@ -36,6 +37,7 @@ PARAMETERS = {
     "PASS_SAMPLES": 3,
 }
 HOW = {"max_new_tokens": 6, "batch_size": 4, "seed": 3, "system": ""}
+TWICE = {"samples": 2, "plain_samples": 1}
 LOADED = {"attention": "", "dtype": "float32"}
 ASKED = [row for row in ROWS if row["band"] != "longest"]
 
@@ -51,10 +53,10 @@ def run(tmp_path, model, tokenizer):
 def test_what_was_asked_ahead_is_what_the_evaluation_would_find(run, model, tokenizer):
     """Every field of every record, to the last digit, and pass@k's counts."""
     ahead.ask(run, "06_grpo", PARAMETERS)
-    found = ahead.take(run, "06_grpo", "records", ASKED, HOW | LOADED | {"samples": 2})
+    found = ahead.take(run, "06_grpo", "records", ASKED, HOW | LOADED | TWICE)
     questions = run / "questions.jsonl"
     write_rows(questions, ASKED)
-    assert found == held_out.evaluate(model, tokenizer, questions, samples=2, **HOW)
+    assert found == held_out.evaluate(model, tokenizer, questions, **TWICE, **HOW)
     counts = ahead.take(run, "06_grpo", "counts", ASKED[3:5], HOW | LOADED | {"samples": 3})
     assert counts == held_out.count_right(model, tokenizer, ASKED[3:5], samples=3, **HOW)
 

@@ -59,7 +59,7 @@ def test_lm_eval_asks_every_question_in_both_decodings(tokenizer, tmp_path, answ
     write_rows(tmp_path / "q.jsonl", QUESTIONS)
     records = held_out.evaluate(None, tokenizer, tmp_path / "q.jsonl", samples=3)
     found = {(r["id"], r["decoding"]): r for r in records}
-    assert len(records) == len(found) == 6
+    assert len(records) == len(found) == 6 and {r["form"] for r in records} == {"chat"}
     assert [found[f"q{i}", "greedy"]["accuracy"] for i in range(3)] == [1, 1, 1]
     assert [found[f"q{i}", "sampled"]["accuracy"] for i in range(3)] == [1, 0, 0]
     assert len(found["q0", "sampled"]["texts"]) == 3
@@ -83,31 +83,54 @@ def test_the_prompt_is_the_rendered_question(tokenizer, tmp_path, monkeypatch):
     ]
 
 
-def record(key, band, accuracy, decoding="greedy"):
-    numbers = {"accuracy": accuracy, "truncated": 0, "well_formed": 1, "tokens": 5}
-    return {"id": key, "band": band, "decoding": decoding, "texts": ["x"], **numbers}
+def test_in_plain_form_the_bare_question_is_continued(tokenizer, tmp_path, monkeypatch):
+    """Greedily once and as often as asked for; a form is about a thought, so not counted."""
+    seen = []
 
+    def sample(model, tokenizer, prompts, *, temperature, **kwargs):
+        seen.append((prompts[0], temperature, len(prompts)))
+        return [generation.Sample("0 + 0 = 0. The answer is 0.", 1, True)] * len(prompts)
 
-def test_ladder_has_a_row_per_band_and_decoding():
-    records = [record("1", "a", 1), record("2", "a", 0), record("3", "b", 1, "sampled")]
-    rows = held_out.ladder_rows(records, "s", 7)
-    assert [(r["band"], r["decoding"], r["accuracy"], r["n"]) for r in rows] == [
-        ("a", "greedy", 0.5, 2),
-        ("b", "sampled", 1.0, 1),
+    monkeypatch.setattr(generation, "sample", sample)
+    write_rows(tmp_path / "q.jsonl", QUESTIONS[:1])
+    how = {"samples": 1, "plain_samples": 2, "system": "Think."}
+    records = held_out.evaluate(None, tokenizer, tmp_path / "q.jsonl", **how)
+    assert seen[2:] == [("Compute 0.", 0.0, 1), ("Compute 0.", 1.0, 2)]
+    plain = [r for r in records if r["form"] == "plain"]
+    assert [(r["accuracy"], r["well_formed"], len(r["texts"])) for r in plain] == [
+        (1.0, None, 1),
+        (1.0, None, 2),
     ]
-    assert all(r["low"] <= r["accuracy"] <= r["high"] and r["seed"] == 7 for r in rows)
 
 
-def test_comparison_pairs_by_question_whatever_the_order():
-    before = [record("1", "a", 0), record("2", "a", 1)]
-    after = [record("2", "a", 1), record("1", "a", 1)]
-    (row,) = held_out.compare(before, after, ("s", "t"))
-    assert row["difference"] == 0.5
+WORKED = ["May brings 2: 3 + 2 = 5", "June takes 1: 5 - 1 = 4"]
 
 
-def test_comparing_different_questions_is_refused():
-    with pytest.raises(ValueError, match="different questions"):
-        held_out.compare([record("1", "a", 0)], [record("2", "a", 0)], ("s", "t"))
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("<think> May brings 2: 3 + 2 = 5. June takes 1: 5 - 1 = 4.</think> The answer is 4.", 1),
+        ("May brings 2: 3 + 2 = 5. June takes 1: 5 - 1 = 4. The answer is 4.", 1),
+        ("<think> June takes 1: 5 - 1 = 4.</think> The answer is 4.", 0),
+        ("<think> May brings 2: 3 + 2 = 6. June takes 1: 5 - 1 = 4.</think> The answer is 4.", 0),
+        ("<think> May brings 2: 3 + 2 = 5. June takes 1: 5 - 1 = 4.</think> The answer is 5.", 0),
+        ("<think> This is easy.</think> The answer is 4.", 0),
+        ("The answer is 4.", 0),
+    ],
+    ids=["thought", "plain", "step left out", "wrong step", "wrong answer", "guess", "direct"],
+)
+def test_checked_counts_an_answer_only_with_every_step(text, share):
+    assert held_out.checked([text], "4", WORKED) == share
+
+
+def test_repeating_the_work_is_no_wrong_step():
+    work = "May brings 2: 3 + 2 = 5. June takes 1: 5 - 1 = 4."
+    text = f"<think> {work} Let me check. {work}</think> The answer is 4."
+    assert held_out.checked([text, "The answer is 4."], "4", WORKED) == 0.5
+
+
+def test_without_known_steps_nothing_is_checked():
+    assert held_out.checked(["The answer is 4."], "4", None) is None
 
 
 def test_right_completions_are_counted_per_question(tokenizer, answers_given):
@@ -118,29 +141,3 @@ def test_right_completions_are_counted_per_question(tokenizer, answers_given):
         ("q1", "a", 4, 0),
         ("q2", "b", 4, 0),
     ]
-
-
-def test_pass_curve_averages_over_questions():
-    counts = [{"id": str(r), "band": "a", "samples": 4, "right": r} for r in (0, 1)]
-    rows = held_out.pass_curve(counts, "06_grpo")
-    assert [(r["k"], r["pass_at_k"]) for r in rows] == [(1, 1 / 8), (2, 1 / 4), (4, 1 / 2)]
-    assert all(r["stage"] == "06_grpo" and r["n"] == 2 for r in rows)
-
-
-def test_accuracy_by_steps_takes_greedy_answers_of_bands_told_alike():
-    questions = [{"id": i, "difficulty": d} for i, d in enumerate((1, 3, 3, 3, None))]
-    records = [
-        {"id": i, "band": band, "decoding": decoding, "accuracy": score}
-        for i, band, decoding, score in (
-            (0, "in_distribution", "greedy", 1.0),
-            (1, "in_distribution", "greedy", 1.0),
-            (1, "in_distribution", "sampled", 0.0),  # not greedy
-            (2, "longer", "greedy", 0.0),
-            (3, "new_phrasing", "greedy", 0.0),  # differs in more than length
-            (4, "longer", "greedy", 0.0),  # length not known
-        )
-    ]
-    rows = held_out.by_steps(records, questions, "s", 7)
-    found = [(r["steps"], r["accuracy"], r["n"]) for r in rows]
-    assert found == [(1, 1.0, 1), (3, 0.5, 2)]
-    assert {(r["stage"], r["seed"]) for r in rows} == {("s", 7)}

@@ -35,6 +35,7 @@ def content(text):
         "ladder": [ladder | {"tokens": 3.0}],
         "published": [published],
         "pairs": [],
+        "over_base": [],
         "comparisons": [change | {"difference": 0.1, "low": 0.0, "high": 0.2}],
         "deviations": [text],
         "notes": [text],

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from trlm_utils import doctor, plots
+from trlm_utils.evaluation import ladder_plots
 from trlm_utils.rewards import reward_plots
 
 
@@ -18,7 +19,7 @@ def ladder():
 
 
 def test_ladder_has_a_panel_per_band_and_draws_the_accuracies():
-    figure = plots.plot_ladder(ladder())
+    figure = ladder_plots.plot_ladder(ladder())
     assert [axis.get_title() for axis in figure.axes] == ["in distribution", "longer"]
     drawn = [list(line.get_ydata()) for line in figure.axes[0].get_lines()]
     assert [20.0, 70.0] in [[round(v, 6) for v in ys] for ys in drawn]
@@ -31,21 +32,23 @@ def test_ladder_has_a_panel_per_band_and_draws_the_accuracies():
 def test_a_ladder_by_recipe_has_a_panel_per_recipe_with_its_own_stages():
     table = ladder().query("band == 'longer'")
     other = table[table["stage"] == "06_grpo"].assign(recipe="tina")
-    figure = plots.plot_ladder(pd.concat([table.assign(recipe="nano"), other]), "recipe", False)
+    figure = ladder_plots.plot_ladder(
+        pd.concat([table.assign(recipe="nano"), other]), "recipe", False
+    )
     assert [axis.get_title() for axis in figure.axes] == ["nano", "tina"]
     assert [len(axis.get_xticks()) for axis in figure.axes] == [2, 1]
 
 
 def test_figures_are_saved_in_three_forms(tmp_path):
     table = ladder()
-    plots.save_figure(plots.plot_ladder(table), tmp_path / "f" / "ladder", table)
+    plots.save_figure(ladder_plots.plot_ladder(table), tmp_path / "f" / "ladder", table)
     assert sorted(p.suffix for p in (tmp_path / "f").iterdir()) == [".csv", ".png", ".svg"]
     assert len(pd.read_csv(tmp_path / "f" / "ladder.csv")) == len(table)
 
 
 def test_the_same_table_gives_the_same_svg(tmp_path):
     for name in ("a", "b"):
-        plots.save_figure(plots.plot_ladder(ladder()), tmp_path / name, ladder())
+        plots.save_figure(ladder_plots.plot_ladder(ladder()), tmp_path / name, ladder())
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
@@ -79,7 +82,7 @@ def test_pass_at_k_draws_a_line_per_stage_and_a_panel_per_band():
         for stage, value in (("04_dpo", 0.25), ("06_grpo", 0.5))
         for k in (1, 2)
     ]
-    figure = plots.plot_pass_at_k(pd.DataFrame(rows))
+    figure = ladder_plots.plot_pass_at_k(pd.DataFrame(rows))
     assert [axis.get_title() for axis in figure.axes] == ["a", "b"]
     assert [list(line.get_ydata()) for line in figure.axes[0].get_lines()] == [[25, 25], [50, 50]]
 
@@ -94,7 +97,7 @@ def test_shares_are_stacked():
 def test_rises_are_drawn_in_points():
     row = {"to": "06_grpo", "band": "a", "decoding": "greedy"}
     table = pd.DataFrame([row | {"difference": 0.1, "low": -0.05, "high": 0.2}])
-    figure = plots.plot_rises(table)
+    figure = ladder_plots.plot_rises(table)
     drawn = [y for line in figure.axes[0].get_lines() for y in line.get_ydata()]
     assert 10.0 in [round(float(y), 6) for y in drawn]
 
@@ -122,9 +125,34 @@ def test_accuracy_by_steps_has_a_line_per_stage_at_its_mean():
         for k in (0, 1)
         for n in (1, 2, 3)
     ]
-    axis = plots.plot_by_steps(pd.DataFrame(rows)).axes[0]
+    axis = ladder_plots.plot_by_steps(pd.DataFrame(rows)).axes[0]
     drawn = [list(c.lines[0].get_ydata()) for c in axis.containers]
     assert [[round(y, 6) for y in ys] for ys in drawn] == [[40.0] * 3, [80.0] * 3]
+
+
+def test_plain_form_is_drawn_hollow_and_the_base_model_s_best_form_as_a_line():
+    forms = {"chat": 0.1, "plain": 0.3}
+    rows = [
+        {"stage": s, "seed": 0, "band": "longer", "form": f, "decoding": "greedy"}
+        | {"accuracy": a, "low": a, "high": a}
+        for s, more in (("00_start_here", 0.0), ("06_grpo", 0.5))
+        for f, a in {f: a + more * (f == "chat") for f, a in forms.items()}.items()
+    ]
+    axis = ladder_plots.plot_ladder(pd.DataFrame(rows)).axes[0]
+    plain, chat = (container.lines[0] for container in axis.containers)
+    assert list(plain.get_ydata()) == [30.0, 30.0] and plain.get_markerfacecolor() == "white"
+    assert list(chat.get_ydata()) == [10.0, 60.0]
+    (line,) = [one for one in axis.get_lines() if one.get_label() == "base in its best form"]
+    assert list(line.get_ydata()) == [30.0, 30.0]
+
+
+def test_what_is_no_rung_stands_on_the_right_and_is_not_joined_to_the_ladder():
+    table = ladder()[lambda t: t["band"] == "longer"].assign(rung=True)
+    arm = table[table["stage"] == "06_grpo"].assign(stage="careful_grpo", rung=False)
+    axis = ladder_plots.plot_ladder(pd.concat([table, arm])).axes[0]
+    assert [label.get_text() for label in axis.get_xticklabels()][-1] == "careful grpo"
+    lengths = [len(container.lines[0].get_xdata()) for container in axis.containers]
+    assert lengths == [2, 1, 2, 1]  # greedy: two rungs, one arm; sampled alike
 
 
 def test_ablations_have_a_panel_per_group_and_the_reference_marked():

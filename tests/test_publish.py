@@ -15,6 +15,7 @@ def report(low, high):
         "comparisons": [rise | {"difference": 0.1, "low": low, "high": high}],
         "stages": [{"stage": s, "seed": 0, "wall_seconds": 30.0} for s in stages],
         "pairs": [],
+        "over_base": [],
         "by_steps": [],
     }
 

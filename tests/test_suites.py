@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trlm_utils import chat, generation
-from trlm_utils.evaluation import held_out, suites
+from trlm_utils.evaluation import held_out, ladder, suites
 from trlm_utils.evaluation.chat_lm import stopped
 from trlm_utils.evaluation.tasks import scoring
 from trlm_utils.files import PROJECT_ROOT, CourseError, write_rows
@@ -240,12 +240,12 @@ def test_asking_for_likelihoods_leaves_the_models_mode(trlm, tokenizer, model):
 
 def test_suites_give_ladders_and_differences(trlm, tokenizer, model):
     records = ask(trlm, tokenizer, model, bands=["boolq", "piqa"])
-    rows = held_out.ladder_rows(records, "s", 0)
+    rows = ladder.ladder_rows(records, "s", 0)
     assert [(r["band"], r["decoding"], r["truncated"]) for r in rows] == [
         ("boolq", "likelihood", None),
         ("piqa", "likelihood", None),
     ]
-    differences = held_out.compare(records, records, ("s", "t"))
+    differences = ladder.compare(records, records, ("s", "t"))
     assert [d["difference"] for d in differences] == [0, 0]
 
 
@@ -361,7 +361,13 @@ def test_a_text_ends_at_the_first_stop():
 def test_raw_samples_are_the_same_questions_for_every_model():
     def record(i, band):
         texts = [f"reply {i}"]
-        return {"id": f"q{i}", "band": band, "decoding": "greedy", "accuracy": 1.0} | {
+        return {
+            "id": f"q{i}",
+            "band": band,
+            "decoding": "greedy",
+            "accuracy": 1.0,
+            "form": "chat",
+        } | {
             "prompt": f"asked {i}",
             "gold": str(i),
             "texts": texts,

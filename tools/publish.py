@@ -20,13 +20,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trlm_utils.files import PROJECT_ROOT, CourseError, read_json, runs_root
-from trlm_utils.stats import points
+from tools import results
+from trlm_utils.evaluation.pooling import seed_folders
+from trlm_utils.files import PROJECT_ROOT, CourseError, read_json, read_rows, runs_root
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 FIGURES = PROJECT_ROOT / "figures"
 README = PROJECT_ROOT / "README.md"
 MAX_KB = 300
+CAREFUL, ARMS = "careful_evaluation", ("careful", "careful_grpo")  # of the recipe careful
 MANNERS = ("careful", "rambling", "hasty", "other", "none")  # as in notebook 07
 # Metadata of a cell to keep; all else belongs to a run or to a user's machine.
 KEPT_CELL_METADATA = ("tags", "jupyter")
@@ -138,10 +140,28 @@ def publish(run: Path) -> list[str]:
         shutil.copy(figure, FIGURES / figure.name)
         written.append(figure.name)
     report = read_json(run / "report.json")
-    for name, figure, table in seed_figures(report):
+    beside = {name: careful_rows(run, name, report["seeds"]) for name in ("ladder", "by_steps")}
+    for name, figure, table in seed_figures(report, beside["ladder"]):
         plots.save_figure(figure, FIGURES / name, table)
-    write_block("results", results_table(report))
+    write_block("results", results.results_table(report, beside["ladder"], beside["by_steps"]))
     return [*written, *publish_comparison(), README.name]
+
+
+def careful_rows(run: Path, name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Rows of the recipe `careful`, whose arms stand beside the ladder; none if it did not run.
+
+    Args:
+        run: folder of `nano`, which that recipe continues.
+        name: of the table, ``ladder`` or ``by_steps``.
+        seeds: those of the ladder.
+    """
+    found = []
+    for seed, folder in seed_folders(run).items():
+        place = folder / CAREFUL / "data" / f"{name}.jsonl"
+        if seed in seeds and place.is_file():
+            rows = read_rows(place)
+            found += [row | {"seed": seed} for row in rows if row["stage"] in ARMS]
+    return found
 
 
 def publish_comparison() -> list[str]:
@@ -178,119 +198,38 @@ def finished_folder(stage: str, runs: Sequence[Path]) -> Path:
     raise CourseError(f"{stage} is not finished; see `make help` for what runs it")
 
 
-def seed_figures(report: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Name, figure and table of each figure over all seeds; notebooks show only one seed."""
+def seed_figures(
+    report: dict[str, Any], beside: Sequence[dict[str, Any]] = ()
+) -> list[tuple[str, Any, Any]]:
+    """Name, figure and table of each figure over all seeds; notebooks show only one seed.
+
+    Args:
+        report: content of report.json.
+        beside: rows like the ladder's, of arms that are no rung of it.
+    """
     import pandas as pd
 
     from trlm_utils import plots
+    from trlm_utils.evaluation import ladder_plots
 
-    ladder = pd.DataFrame(report["ladder"])
-    rises = pd.DataFrame(report["comparisons"])
+    rows = [row | {"rung": True} for row in report["ladder"]]
+    ladder = pd.DataFrame([*rows, *(row | {"rung": False} for row in beside)])
+    rises = pd.DataFrame([*report["comparisons"], *report["over_base"]])
     drawn = [
-        ("ladder", plots.plot_ladder(ladder), ladder),
-        ("rises", plots.plot_rises(rises), rises),
+        ("ladder", ladder_plots.plot_ladder(ladder), ladder),
+        ("rises", ladder_plots.plot_rises(pd.DataFrame(report["comparisons"])), rises),
     ]
     if report["by_steps"]:
         steps = pd.DataFrame(report["by_steps"])
-        drawn.append(("by_steps", plots.plot_by_steps(steps), steps))
+        drawn.append(("by_steps", ladder_plots.plot_by_steps(steps), steps))
     if report["pass_at_k"]:
         curves = pd.DataFrame(report["pass_at_k"])
-        drawn.append(("pass_at_k", plots.plot_pass_at_k(curves), curves))
+        drawn.append(("pass_at_k", ladder_plots.plot_pass_at_k(curves), curves))
     styles = pd.DataFrame(report["styles"])
     mean = styles.groupby("stage", sort=False).mean().reset_index().fillna(0.0)
     manners = [name for name in MANNERS if name in mean]
     figure = plots.plot_shares(mean, "stage", manners, "share of sampled replies (%)")
     return [*drawn, ("styles", figure, styles)]
-
-
-def results_table(report: dict[str, Any]) -> str:
-    """The README's table in Markdown: accuracy by stage, gain in accuracy, and time.
-
-    Accuracies are means over the seeds, with the lowest and highest seed in brackets. A
-    gain has its pooled 95 % interval. Times are those of the first seed, because the others
-    may have run in parallel.
-    """
-    band = report["ladder"][0]["band"]
-    found: dict[tuple[str, str], list[float]] = {}
-    for row in report["ladder"]:
-        if row["band"] == band:
-            found.setdefault((row["stage"], row["decoding"]), []).append(row["accuracy"])
-    rises = {
-        row["to"]: row
-        for row in report["comparisons"]
-        if (row["band"], row["decoding"]) == (band, "sampled")
-    }
-    first = report["seeds"][0]
-    seconds = {r["stage"]: r["wall_seconds"] for r in report["stages"] if r["seed"] == first}
-    lines = [
-        "| stage | greedy | sampled (mean of 8) | rise in sampled, 95 % interval | seconds |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for stage, taken in seconds.items():
-        cells = [_cell(found.get((stage, d), [])) for d in ("greedy", "sampled")]
-        rise = rises.get(stage)
-        none = ", none detected" if rise and rise["low"] <= 0 <= rise["high"] else ""
-        cells += [_rise(rise) + none, f"{taken:.0f}"]
-        lines.append(f"| {stage} | {' | '.join(cells)} |")
-    n, seeds = report["ladder"][0]["n"], len(report["seeds"])
-    total = sum(seconds.values()) / 60
-    lines.append(
-        f"\nAccuracy in % on `{band}`, n = {n} held-out questions, mean of {seeds} seeds "
-        f"[lowest to highest]. Seconds are those of seed {first}, {total:.1f} minutes together."
-    )
-    return "\n".join([*lines, *_longer_line(report), *_steps_line(report)])
-
-
-def _longer_line(report: dict[str, Any]) -> list[str]:
-    """The effect of DPO and GRPO together on problems longer than those of SFT stage 2."""
-    wanted = ("03_sft_stage2", report["ladder"][-1]["stage"], "longer", "greedy")
-    rows = [
-        row
-        for row in report["pairs"]
-        if (row["from"], row["to"], row["band"], row["decoding"]) == wanted
-    ]
-    return [
-        f"\nOn `longer` (5 and 6 steps), greedy, {row['from']} to {row['to']}: {_rise(row)} points."
-        for row in rows
-    ]
-
-
-def _steps_line(report: dict[str, Any]) -> list[str]:
-    """Greedy accuracy without and with a thought, on problems of 3 and 4 steps."""
-    shares = [_share_right(report["by_steps"], s) for s in ("02_sft_stage1", "03_sft_stage2")]
-    if not all(shares):
-        return []
-    cells = [_cell(share) for share in shares]
-    return [
-        f"\nOn problems of 3 and 4 steps, greedy: {cells[0]} after stage 1, which answers at "
-        f"once, {cells[1]} after stage 2, which thinks."
-    ]
-
-
-def _share_right(rows: list[dict[str, Any]], stage: str) -> list[float]:
-    """Accuracy of each seed on problems of 3 and 4 steps."""
-    shares = []
-    for seed in dict.fromkeys(row["seed"] for row in rows):
-        mine = [
-            r for r in rows if (r["stage"], r["seed"]) == (stage, seed) and r["steps"] in (3, 4)
-        ]
-        asked = sum(row["n"] for row in mine)
-        if asked:
-            shares.append(sum(row["n"] * row["accuracy"] for row in mine) / asked)
-    return shares
-
-
-def _cell(accuracies: list[float]) -> str:
-    if not accuracies:
-        return ""
-    mean = sum(accuracies) / len(accuracies)
-    return f"{100 * mean:.1f} [{100 * min(accuracies):.1f} to {100 * max(accuracies):.1f}]"
-
-
-def _rise(row: dict[str, Any] | None) -> str:
-    if row is None:
-        return ""
-    return points(row["difference"], row["low"], row["high"])
 
 
 def write_block(name: str, text: str) -> None:

@@ -62,34 +62,7 @@ def short(stage: str) -> str:
     return (rest if head.isdigit() and rest else stage).replace("_", " ")
 
 
-def plot_ladder(ladder: Any, by: str = "band", joined: bool = True) -> Any:
-    """Accuracy with 95 % intervals by stage, one panel per band or recipe.
-
-    Args:
-        ladder: rows with stage, seed, band, decoding, accuracy, low, high, n. With
-            several seeds their mean is drawn (`over_seeds`), and each seed as a dot.
-        by: column with one panel per value: "band", or "recipe" for rows of one band.
-        joined: draw lines from stage to stage; not for arms, which have no order.
-    """
-    import matplotlib.pyplot as plt
-
-    panels = list(dict.fromkeys(ladder[by]))
-    with plt.rc_context(STYLE):
-        figure, axes = make_panels(len(panels), sharey=True)
-        for axis, panel in zip(axes, panels, strict=True):
-            rows = ladder[ladder[by] == panel]
-            # bands share the stages of the x axis, each recipe has its own
-            stages = list(dict.fromkeys((rows if by == "recipe" else ladder)["stage"]))
-            _ladder_panel(axis, rows, stages, joined)
-            axis.set_title(panel.replace("_", " "))
-        figure.supylabel("accuracy (%), 95 % interval")
-        axes[0].set_ylim(-2, 102)
-        put_legend(figure, axes)
-    plt.close(figure)
-    return figure
-
-
-def _percent(rows: Any) -> tuple[Any, list[Any]]:
+def percent_of(rows: Any) -> tuple[Any, list[Any]]:
     """Accuracies (or differences) of rows in %, and the lengths of their error bars."""
     name = "accuracy" if "accuracy" in rows else "difference"
     value = 100 * rows[name]
@@ -122,23 +95,6 @@ def put_legend(figure: Any, axes: Sequence[Any]) -> None:
         empty[0].legend(handles, labels, frameon=False, loc="center")
     else:
         figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=len(labels))
-
-
-def _ladder_panel(axis: Any, rows: Any, stages: Sequence[str], joined: bool) -> None:
-    for decoding, (colour, marker, line) in DECODING_STYLE.items():
-        part = rows[rows["decoding"] == decoding]
-        if part.empty:
-            continue
-        shift = (decoding == "sampled") * 0.1
-        if part["seed"].nunique() > 1:  # each seed as a small dot beside its mean
-            x = [stages.index(stage) + shift - 0.16 for stage in part["stage"]]
-            axis.plot(x, 100 * part["accuracy"], ".", color=colour, ms=4, alpha=0.7)
-        mean = over_seeds(part).set_index("stage").reindex(stages).dropna()
-        x = [stages.index(stage) + shift for stage in mean.index]
-        y, error = _percent(mean)
-        line = line if joined else ""
-        axis.errorbar(x, y, error, color=colour, marker=marker, ls=line, capsize=3, label=decoding)
-    axis.set_xticks(range(len(stages)), [short(s) for s in stages], rotation=40, ha="right")
 
 
 def over_seeds(rows: Any) -> Any:
@@ -212,97 +168,11 @@ def plot_curves(log: Any, panels: dict[str, Sequence[str]], title: str = "") -> 
     return figure
 
 
-def plot_rises(comparisons: Any) -> Any:
-    """Change in accuracy from each stage to the next, one panel per band, 95 % intervals.
-
-    Args:
-        comparisons: rows with to, band, decoding, difference, low, high.
-    """
-    import matplotlib.pyplot as plt
-
-    bands = list(dict.fromkeys(comparisons["band"]))
-    stages = list(dict.fromkeys(comparisons["to"]))
-    with plt.rc_context(STYLE):
-        figure, axes = make_panels(len(bands), sharey=True)
-        for axis, band in zip(axes, bands, strict=True):
-            for decoding, (colour, marker, _) in DECODING_STYLE.items():
-                part = comparisons[
-                    (comparisons["band"] == band) & (comparisons["decoding"] == decoding)
-                ]
-                if part.empty:
-                    continue
-                x = [stages.index(stage) + 0.16 * (decoding == "sampled") for stage in part["to"]]
-                y, error = _percent(part)
-                style = {"color": colour, "marker": marker, "ls": "", "capsize": 3}
-                axis.errorbar(x, y, error, label=decoding, **style)
-            axis.axhline(0, color="black", lw=1)
-            axis.set_title(band.replace("_", " "))
-            axis.set_xticks(range(len(stages)), map(short, stages), rotation=40, ha="right")
-        figure.supylabel("change from the stage before\n(points), 95 % interval")
-        put_legend(figure, axes)
-    plt.close(figure)
-    return figure
-
-
-def plot_pass_at_k(curves: Any) -> Any:
-    """pass@k over k, one panel per band, one line per stage, 95 % intervals shaded.
-
-    Args:
-        curves: rows with stage, band, k, pass_at_k, low, high, and seed where there
-            are several (`over_seeds`).
-    """
-    import matplotlib.pyplot as plt
-
-    bands = list(dict.fromkeys(curves["band"]))
-    with plt.rc_context(STYLE):
-        size = (4.8 * len(bands) + 0.6, 4.6)
-        figure, axes = plt.subplots(1, len(bands), figsize=size, sharey=True, squeeze=False)
-        for axis, band in zip(axes[0], bands, strict=True):
-            part = curves[curves["band"] == band]
-            for colour, marker, (stage, rows) in zip(
-                COLOURS, MARKERS, part.groupby("stage", sort=False), strict=False
-            ):
-                names = {"k": "stage", "pass_at_k": "accuracy"}
-                mean = over_seeds(rows.drop(columns="stage").rename(columns=names))
-                k, low, high = mean["stage"], 100 * mean["low"], 100 * mean["high"]
-                axis.plot(
-                    k, 100 * mean["accuracy"], color=colour, marker=marker, label=short(stage)
-                )
-                axis.fill_between(k, low, high, color=colour, alpha=0.15)
-            axis.set_xscale("log", base=2)
-            axis.set_xticks(sorted(set(part["k"])), [str(k) for k in sorted(set(part["k"]))])
-            axis.set_title(band.replace("_", " "))
-            axis.set_xlabel("k, samples per question")
-        axes[0, 0].set_ylabel("pass@k (%), 95 % interval")
-        axes[0, 0].set_ylim(-2, 102)
-        axes[0, -1].legend(frameon=False, loc="lower right")
-    plt.close(figure)
-    return figure
-
-
-def plot_by_steps(rows: Any) -> Any:
-    """Accuracy over the number of steps of a problem, a line per stage, 95 % intervals.
-
-    Args:
-        rows: stage, seed, steps, accuracy, low, high; several seeds as in `over_seeds`.
-    """
-    import matplotlib.pyplot as plt
-
-    stages = list(dict.fromkeys(rows["stage"]))
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(9, 4.6))
-        for k, (colour, marker, stage) in enumerate(zip(COLOURS, MARKERS, stages, strict=False)):
-            part = rows[rows["stage"] == stage].drop(columns="stage")
-            mean = over_seeds(part.rename(columns={"steps": "stage"}))
-            y, error = _percent(mean)
-            x = mean["stage"] + 0.06 * (k - (len(stages) - 1) / 2)
-            axis.errorbar(x, y, error, color=colour, marker=marker, capsize=3, label=short(stage))
-        axis.set_xlabel("steps of the problem")
-        axis.set_ylabel("accuracy (%), greedy,\n95 % interval")
-        axis.set_ylim(-2, 102)
-        axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    plt.close(figure)
-    return figure
+def of_form(table: Any, form: str = "chat") -> Any:
+    """Rows of a form; tables recorded without the column hold form "chat" alone."""
+    if "form" not in table:
+        return table if form == "chat" else table.iloc[:0]
+    return table[table["form"] == form]
 
 
 def plot_ablations(table: Any, decoding: str = "sampled") -> Any:
@@ -314,7 +184,7 @@ def plot_ablations(table: Any, decoding: str = "sampled") -> Any:
     """
     import matplotlib.pyplot as plt
 
-    table = table[table["decoding"] == decoding]
+    table = of_form(table[table["decoding"] == decoding])
     groups = list(dict.fromkeys(table["group"]))
     bands = list(dict.fromkeys(table["band"]))
     with plt.rc_context(STYLE):
@@ -325,7 +195,7 @@ def plot_ablations(table: Any, decoding: str = "sampled") -> Any:
             for k, band in enumerate(bands):
                 part = rows[rows["band"] == band]
                 y = [arms.index(arm) + 0.22 * (k - (len(bands) - 1) / 2) for arm in part["arm"]]
-                x, error = _percent(part)
+                x, error = percent_of(part)
                 style = {"color": COLOURS[k], "marker": MARKERS[k], "ls": "", "capsize": 3}
                 axis.errorbar(x, y, xerr=error, label=band.replace("_", " "), **style)
                 for value in x[part["reference"]]:

@@ -79,6 +79,39 @@ def world_thinking(
     return rows
 
 
+def trained_tokens(rows: Sequence[Row], tokenizer: Any) -> int:
+    """Tokens of conversations that carry loss: the last reply of each and its end token."""
+    replies = [row["messages"][-1]["content"] for row in rows]
+    encoded = tokenizer(replies, add_special_tokens=False)["input_ids"] if replies else []
+    return sum(len(ids) + 1 for ids in encoded)
+
+
+def world_careful(
+    tokens: int, seed: int, lengths: Sequence[float], tokenizer: Any, contract: str = "think"
+) -> list[Row]:
+    """Conversations of the careful teacher alone, as many as have so many trained tokens.
+
+    They begin with the problems of `world_thinking`, in the same order.
+
+    Args:
+        tokens: at least so many tokens carry loss (`trained_tokens`); the last row passes it.
+        lengths: relative frequency of 1, 2, 3, ... steps (`nanoworld.make_problem`).
+        tokenizer: counts the tokens.
+    """
+    rows: list[Row] = []
+    while tokens > 0:
+        for i in range(len(rows), len(rows) + 1000):
+            problem = nanoworld.make_problem("sft_stage2", i, seed=seed, lengths=lengths)
+            thought, answer = nanoworld.teach(problem, "careful", seed)
+            messages = chat.to_messages(problem.question, chat.answer_in(contract, thought, answer))
+            row = made(problem.id, "nanoworld/careful", messages=messages)
+            rows.append(row)
+            tokens -= trained_tokens([row], tokenizer)
+            if tokens <= 0:
+                break
+    return rows
+
+
 def world_preferences(n: int, seed: int) -> list[Row]:
     """Off-policy preference pairs: the careful teacher's reply against a hasty or slipping one."""
     rng = random.Random(f"preferences/{seed}")

@@ -64,7 +64,7 @@ def data_sets_of(folder: Path, *, dpo_prompts: int, grpo_prompts: int, seed: int
         prompts.append(made(key, source, prompt=chat.to_prompt(question), answer=gold))
     random.Random(f"gsm8k/{seed}").shuffle(prompts)
     sets["grpo_prompts"] = prompts
-    sets["check_prompts"] = hold_out(sets, seed, nanoworld.between(1, 4))  # before prompts are sampled from the sets
+    sets["check_prompts"] = hold_out(sets, seed, nanoworld.between(1, 4))  # before sampling
     prompts = sets["grpo_prompts"]
     sets["grpo_prompts"] = prompts[:grpo_prompts]
     sets["dpo_prompts"] = prompts[grpo_prompts : grpo_prompts + dpo_prompts]

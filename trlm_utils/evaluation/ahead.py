@@ -113,7 +113,8 @@ def jobs(parameters: Record, eval_rows: Sequence[Record], model: str) -> dict[st
     how = {"max_new_tokens": p["MAX_NEW_TOKENS"], "batch_size": p["EVAL_BATCH"]}
     how |= {"seed": p["SEED"], "system": p["SYSTEM_PROMPT"]}
     how |= {"attention": p["ATTENTION"], "dtype": p["DTYPE"]}
-    found = {"records": (rows, how | {"samples": p["SAMPLES"]})}
+    samples = {"samples": p["SAMPLES"], "plain_samples": p["PLAIN_SAMPLES"]}
+    found = {"records": (rows, how | samples)}
     chosen = []
     for band in p["PASS_BANDS"]:
         chosen += [row for row in rows if row["band"] == band][: p["PASS_QUESTIONS"]]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trlm_utils import stats
-from trlm_utils.evaluation import held_out, pooling
+from trlm_utils.evaluation import ladder, pooling
 from trlm_utils.files import PROJECT_ROOT, CourseError, runs_root, shown, write_text
 
 RECORDED = ("ablations", "algorithms", "hacking")  # recipes whose tables are read by notebooks
@@ -31,17 +31,17 @@ def record_folders(base: Path, stages: Sequence[str]) -> list[Path]:
 
 
 def table(groups: Groups, base: Path) -> Any:
-    """One row per group, arm, band and decoding, with means over the seeds.
+    """One row per group, arm, band, form and decoding, with means over the seeds.
 
     Args:
         groups: title -> label -> stage; the first arm of a group is its reference.
         base: folder of the run with seed 0; runs of other seeds are inside it.
 
     Returns:
-        A frame with group, arm, stage, reference, seeds, band, decoding, n (questions),
+        A frame with group, arm, stage, reference, seeds, band, form, decoding, n (questions),
         accuracy with its 95 % interval (`pooling.means`), the paired difference to
         the reference with its 95 % interval (`pooling.pooled`; empty for the reference), and
-        means of tokens, truncated, well_formed. With several seeds also the degrees of
+        means of checked, tokens, truncated, well_formed. With several seeds also the degrees of
         freedom of both intervals, df and difference_df.
     """
     import pandas as pd
@@ -57,44 +57,42 @@ def table(groups: Groups, base: Path) -> Any:
         for arm, stage in arms.items():
             names = {"group": group, "arm": arm, "reference": stage == reference}
             for row in _means(records[stage], stage):
-                key = (reference, stage, row["band"], row["decoding"])
+                key = (reference, stage, *ladder.key_of(row))
                 rows.append(names | row | differences.get(key, {}))
     return pd.DataFrame(rows)
 
 
 def _means(records: Sequence[list[dict[str, Any]]], stage: str) -> list[dict[str, Any]]:
-    """A stage's accuracies by band and decoding, averaged over the seeds (`pooling.means`)."""
+    """A stage's accuracies by band, form and decoding, averaged over the seeds."""
     import pandas as pd
 
     from trlm_utils import plots
 
-    ladder = [
-        row
-        for seed, found in enumerate(records)
-        for row in held_out.ladder_rows(found, stage, seed)
+    found = [
+        row for seed, own in enumerate(records) for row in ladder.ladder_rows(own, stage, seed)
     ]
-    pooled = {
-        (row["band"], row["decoding"]): row for row in pooling.means(stage, {stage: list(records)})
-    }
+    pooled = {ladder.key_of(row): row for row in pooling.means(stage, {stage: list(records)})}
     rows = []
-    for (band, decoding), group in pd.DataFrame(ladder).groupby(["band", "decoding"], sort=False):
-        over = pooled.get((band, decoding)) or plots.over_seeds(group).iloc[0].to_dict()
+    keys = ["band", "form", "decoding"]
+    for key, group in pd.DataFrame(found).groupby(keys, sort=False):
+        over = pooled.get(key) or plots.over_seeds(group).iloc[0].to_dict()
         row = {name: over[name] for name in ("stage", "accuracy", "low", "high")}
         row |= {"df": over["df"]} if "df" in over else {}
-        row |= {"band": band, "decoding": decoding, "n": group["n"].iloc[0]}
-        row |= {name: group[name].mean() for name in ("tokens", "truncated", "well_formed")}
+        row |= {**dict(zip(keys, key, strict=True)), "n": group["n"].iloc[0]}
+        measured = ("checked", "tokens", "truncated", "well_formed")
+        row |= {name: group[name].astype(float).mean() for name in measured}
         rows.append(row | {"seeds": len(group)})
     return rows
 
 
 def _differences(
     pairs: Sequence[tuple[str, str]], records: pooling.Records
-) -> dict[tuple[str, str, str, str], dict[str, float]]:
-    """Pooled paired differences by reference, stage, band and decoding."""
+) -> dict[tuple[str, ...], dict[str, float]]:
+    """Pooled paired differences by reference, stage, band, form and decoding."""
     names = {"difference": "difference", "low": "difference_low", "high": "difference_high"}
     names["df"] = "difference_df"
     return {
-        (row["from"], row["to"], row["band"], row["decoding"]): {
+        (row["from"], row["to"], *ladder.key_of(row)): {
             new: row[old] for old, new in names.items() if old in row
         }
         for row in pooling.differences(pairs, records)
@@ -171,7 +169,7 @@ def write(groups: Groups, base: Path, name: str) -> str:
     write_text(file, found.to_csv(index=False))
     write_text(base / f"{name}_curves.csv", curves(groups, base).to_csv(index=False))
     lines = []
-    shown_rows = found[found["decoding"] == "sampled"]
+    shown_rows = found[(found["decoding"] == "sampled") & (found["form"] == "chat")]
     for (group, band), rows in shown_rows.groupby(["group", "band"], sort=False):
         lines.append(f"\n{group}: {band}, sampled, accuracy in % [95 % interval]")
         lines += [_line(row) for row in rows.to_dict("records")]

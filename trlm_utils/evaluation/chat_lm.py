@@ -85,9 +85,14 @@ def chat_lm(
 
 
 def put_questions(
-    lm: Any, tasks: Sequence[Any], seed: int, system: str = "", limit: int = 0
+    lm: Any,
+    tasks: Sequence[Any],
+    seed: int,
+    system: str = "",
+    limit: int = 0,
+    in_template: bool = True,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Ask a wrapped model the questions of tasks, rendered as conversations.
+    """Ask a wrapped model the questions of tasks.
 
     Args:
         lm: see `chat_lm`.
@@ -95,6 +100,8 @@ def put_questions(
         seed: seed of lm-eval's random numbers.
         system: system message before every question.
         limit: ask only the first so many questions of each task; 0 means all.
+        in_template: render questions as conversations; False gives the model the bare
+            question, which it continues.
 
     Returns:
         Task name -> lm-eval's samples, one per question and filter.
@@ -109,9 +116,9 @@ def put_questions(
         # otherwise lm-eval would index all of its own tasks, which takes 14 seconds
         task_manager=TaskManager(include_path=str(TASKS), include_defaults=False),
         limit=limit or None,
-        apply_chat_template=True,
-        fewshot_as_multiturn=True,
-        system_instruction=system or None,
+        apply_chat_template=in_template,
+        fewshot_as_multiturn=in_template,
+        system_instruction=system if system and in_template else None,
         log_samples=True,
         bootstrap_iters=0,
         random_seed=seed,

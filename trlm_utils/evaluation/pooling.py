@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trlm_utils import stats
-from trlm_utils.evaluation import held_out
+from trlm_utils.evaluation import ladder
 from trlm_utils.files import read_rows
 
 Records = dict[str, list[list[dict[str, Any]]]]  # stage -> list of records for each seed
@@ -37,7 +37,26 @@ def differences(pairs: Sequence[tuple[str, str]], records: Records) -> list[dict
     rows = []
     for start, end in pairs:
         for before, after in zip(records[start], records[end], strict=True):
-            rows += held_out.compare(before, after, (start, end))
+            rows += ladder.compare(before, after, (start, end))
+    return _over_seeds(rows, records)
+
+
+def over_base(base: str, stages: Sequence[str], records: Records) -> list[dict[str, Any]]:
+    """Paired differences from the base model in its best form to each stage, pooled.
+
+    Args:
+        base: name of the stage that made the base model.
+        stages: names of the others.
+    """
+    best = ladder.best_forms(records[base])
+    rows = []
+    for stage in stages:
+        for before, after in zip(records[base], records[stage], strict=True):
+            rows += ladder.over_base(before, after, (base, stage), best)
+    return _over_seeds(rows, records)
+
+
+def _over_seeds(rows: list[dict[str, Any]], records: Records) -> list[dict[str, Any]]:
     seeds = max(map(len, records.values()), default=0)
     return pooled(rows, records) if seeds > 1 else rows
 
@@ -46,25 +65,26 @@ def pooled(comparisons: list[dict[str, Any]], records: Records) -> list[dict[str
     """Differences averaged over seeds, with a 95 % interval for new seeds and new questions.
 
     Args:
-        comparisons: rows of all seeds (`held_out.compare`).
+        comparisons: rows of all seeds (`ladder.compare`, `ladder.over_base`).
         records: see `read_records`.
 
     Returns:
-        One row per pair of stages, band and decoding, with ``seeds`` and the degrees of
+        One row per pair of stages, band, form and decoding, with ``seeds`` and the degrees of
         freedom ``df`` of its interval (`stats.pooled_difference`). If only one seed has a
         pair, the row has that seed's own interval, which covers new questions only.
     """
     groups: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
     for row in comparisons:
-        groups[row["from"], row["to"], row["band"], row["decoding"]].append(row)
+        start = (row["from"], row["band"], row.get("from_form", "chat"), row["decoding"])
+        groups[start, (row["to"], *ladder.key_of(row))].append(row)
     result = []
-    for (start, end, *key), rows in groups.items():
+    for ((start, *old_key), (end, *new_key)), rows in groups.items():
         row = {k: v for k, v in rows[0].items() if k != "seed"} | {"seeds": len(rows)}
         if len(rows) < 2:
             result.append(row)
             continue
         sides = [
-            (_accuracies(old, tuple(key)), _accuracies(new, tuple(key)))
+            (_accuracies(old, tuple(old_key)), _accuracies(new, tuple(new_key)))
             for old, new in zip(records[start], records[end], strict=True)
         ]
         sides = [(old, new) for old, new in sides if old and new]
@@ -88,27 +108,26 @@ def _from_means(rows: Sequence[dict[str, Any]]) -> stats.Pooled:
 
 
 def means(stage: str, records: Records) -> list[dict[str, Any]]:
-    """A stage's mean accuracy over all seeds, one row per band and decoding.
+    """A stage's mean accuracy over all seeds, one row per band, form and decoding.
 
     Returns:
-        Rows with stage, band, decoding, accuracy, low, high, seeds and df; no row if fewer
+        Rows with stage, band, form, decoding, accuracy, low, high, seeds and df; no row if fewer
         than two seeds had the same questions.
     """
-    keys = dict.fromkeys((r["band"], r["decoding"]) for found in records[stage] for r in found)
+    keys = dict.fromkeys(ladder.key_of(r) for found in records[stage] for r in found)
     rows = []
     for key in keys:
         table = scores(records[stage], key)
         if len(table) > 1 and len(table[0]) > 1:
             found = stats.pooled_mean(table)
-            rows.append(
-                {"stage": stage, "band": key[0], "decoding": key[1], "accuracy": found.mean}
-                | {"low": found.low, "high": found.high, "seeds": len(table), "df": found.df}
-            )
+            row = {"stage": stage, **dict(zip(("band", "form", "decoding"), key, strict=True))}
+            row |= {"accuracy": found.mean, "low": found.low, "high": found.high}
+            rows.append(row | {"seeds": len(table), "df": found.df})
     return rows
 
 
-def scores(found: list[list[dict[str, Any]]], key: tuple[str, str]) -> list[list[float]]:
-    """Accuracy of every question of a band and decoding, one row per seed that has them.
+def scores(found: list[list[dict[str, Any]]], key: ladder.Key) -> list[list[float]]:
+    """Accuracy of every question of a band, form and decoding, one row per seed that has them.
 
     Only questions that all these seeds have in common are included.
     """
@@ -117,9 +136,9 @@ def scores(found: list[list[dict[str, Any]]], key: tuple[str, str]) -> list[list
     return [[one[i] for i in shared] for one in asked]
 
 
-def _accuracies(records: list[dict[str, Any]], key: tuple[str, str]) -> dict[str, float]:
-    """Id of a question -> accuracy, for one band and decoding."""
-    return {r["id"]: r["accuracy"] for r in records if (r["band"], r["decoding"]) == key}
+def _accuracies(records: list[dict[str, Any]], key: ladder.Key) -> dict[str, float]:
+    """Id of a question -> accuracy, for one band, form and decoding."""
+    return {r["id"]: r["accuracy"] for r in records if ladder.key_of(r) == key}
 
 
 def _shared(asked: Sequence[dict[str, float]]) -> list[str]:

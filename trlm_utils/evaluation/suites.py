@@ -351,6 +351,7 @@ def ask(
                 if found["filter"] == spec.get("filter", found["filter"]):
                     replies = lm.drawn.get((task.task_name, found["doc_id"]))
                     record = {"id": f"{task.task_name}/{found['doc_id']}", "band": band}
+                    record |= {"form": "chat", "checked": None}
                     record |= {"accuracy": float(found[spec["metric"]])}
                     record |= {"prompt": found["arguments"][0][0], "gold": str(found["target"])}
                     record |= (

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from trlm_utils import plots
+from trlm_utils.evaluation import ladder_plots
+from trlm_utils.evaluation.ladder import key_of
 from trlm_utils.files import CourseError, read_json, runs_root, shown, write_json, write_text
 from trlm_utils.runner import pages, report_texts
 
@@ -70,7 +72,7 @@ def _mean(ladder: Sequence[dict[str, Any]], stage: str, decoding: str) -> float 
     found = [
         row["accuracy"]
         for row in ladder
-        if (row["stage"], row["band"], row["decoding"]) == (stage, BAND, decoding)
+        if (row["stage"], *key_of(row)) == (stage, BAND, "chat", decoding)
     ]
     return sum(found) / len(found) if found else None
 
@@ -88,11 +90,11 @@ def write(names: Sequence[str] = RECIPES) -> Path:
     ladder = pd.concat(
         [pd.DataFrame(content["ladder"]).assign(recipe=name) for name, content in found.items()]
     )
-    ladder = ladder[ladder["band"] == BAND]
+    ladder = plots.of_form(ladder[ladder["band"] == BAND])
     ladder = ladder[~ladder["stage"].str.contains("/")]  # leave out checkpoints of an arm
     folder = runs_root() / "compare"
     # not joined by lines, because a recipe's arms may have no order
-    figure = plots.plot_ladder(ladder, by="recipe", joined=False)
+    figure = ladder_plots.plot_ladder(ladder, by="recipe", joined=False)
     plots.save_figure(figure, folder / "compare", ladder)
     write_text(folder / "compare.csv", pd.DataFrame(rows).to_csv(index=False))
     missing = [name for name in names if name not in found]

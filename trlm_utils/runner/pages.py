@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trlm_utils import plots
+from trlm_utils.evaluation import ladder_plots
 from trlm_utils.runner import report_texts
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -91,4 +92,4 @@ def _ladder_svg(content: dict[str, Any]) -> Any:
     import pandas as pd
 
     ladder = pd.DataFrame(content["ladder"])
-    return drawn(plots.plot_ladder(ladder, joined=not content["arms"]))
+    return drawn(ladder_plots.plot_ladder(ladder, joined=not content["arms"]))

@@ -193,7 +193,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
         (
             "VECTOR_RATE MATRIX_RATE PASS_QUESTIONS LORA_RANK EPSILON_HIGH LOOK_TEMPERATURE "
-            "WARMUP WEIGHT_DECAY MIN_LR_RATE SUITE_QUESTIONS"
+            "WARMUP WEIGHT_DECAY MIN_LR_RATE SUITE_QUESTIONS PLAIN_SAMPLES"
         ).split(),
         (_not_negative, "must not be negative"),
     ),

@@ -10,7 +10,15 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from trlm_utils.evaluation.pooling import differences, means, pooled, read_records, seed_folders
+from trlm_utils.evaluation.ladder import key_of
+from trlm_utils.evaluation.pooling import (
+    differences,
+    means,
+    over_base,
+    pooled,
+    read_records,
+    seed_folders,
+)
 from trlm_utils.files import read_json, read_rows, write_json, write_text
 from trlm_utils.machine import package_versions
 from trlm_utils.runner import pages
@@ -68,6 +76,7 @@ def collect(plan: Any, base: Path, arms: Any = None) -> dict[str, Any]:
         "stages": stages,
         "ladder": ladder,
         "comparisons": pooled(comparisons, records) if len(places) > 1 else comparisons,
+        "over_base": over_base(evaluated[0], evaluated[1:], records) if evaluated else [],
         "pairs": differences(list(itertools.combinations(evaluated, 2)), records),
         **extras,
         "notes": list(dict.fromkeys(notes)),
@@ -76,9 +85,9 @@ def collect(plan: Any, base: Path, arms: Any = None) -> dict[str, Any]:
 
 def with_pooled(ladder: list[dict[str, Any]], pooled_rows: list[dict[str, Any]]) -> None:
     """Add to each row of the ladder the interval over all seeds (columns ``pooled_...``)."""
-    known = {(r["stage"], r["band"], r["decoding"]): r for r in pooled_rows}
+    known = {(r["stage"], *key_of(r)): r for r in pooled_rows}
     for row in ladder:
-        found = known.get((row["stage"], row["band"], row["decoding"]))
+        found = known.get((row["stage"], *key_of(row)))
         if found:
             row |= {f"pooled_{name}": found[name] for name in POOLED}
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from trlm_utils.evaluation.ladder import key_of
 from trlm_utils.stats import interval, percent, points
 
 NEAR_ZERO = 0.05
@@ -15,7 +16,10 @@ Table = tuple[str, list[str], list[list[str]]]  # title, header, rows
 
 def verdict(row: dict[str, Any]) -> str:
     """One sentence on a comparison; it may say that no difference was detected."""
-    where = f"{row['from']} to {row['to']}, {row['band']}, {row['decoding']}"
+    start, end = (row.get(name, "chat") for name in ("from_form", "form"))
+    form = " (plain form)" if start == "plain" != end else ""
+    where = f"{row['from']}{form} to {row['to']}, {row['band']}, {row['decoding']}"
+    where += ", plain form" if start == end == "plain" else ""
     size = f"{100 * row['difference']:+.1f} points {interval(row)}"
     if row["low"] <= 0 <= row["high"]:
         return f"{where}: no difference detected ({size})"
@@ -29,7 +33,8 @@ def plain_statements(content: dict[str, Any]) -> list[str]:
     last = content["ladder"][-1]["stage"]
     lines = []
     for row in content["ladder"]:
-        if row["stage"] == last and row["high"] < NEAR_ZERO:
+        asked = row.get("form", "chat") == "chat"
+        if asked and row["stage"] == last and row["high"] < NEAR_ZERO:
             lines.append(
                 f"After {last}, accuracy on {row['band']} ({row['decoding']}, seed "
                 f"{row['seed']}) is near zero: {percent(row['accuracy'])} % "
@@ -61,39 +66,45 @@ def _price_line(content: dict[str, Any]) -> str:
 
 
 def ladder_table(content: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the ladder: one row per stage and seed, a column per band and decoding."""
+    """Header and rows of the ladder: a row per stage, form and seed; columns by band, decoding."""
     columns: dict[tuple[str, str], None] = {}
-    cells: dict[tuple[str, int], dict[tuple[str, str], str]] = defaultdict(dict)
+    cells: dict[tuple[str, str, str], dict[tuple[str, str], str]] = defaultdict(dict)
     for row in content["ladder"]:
-        key = (row["band"], row["decoding"])
-        columns[key] = None
+        band, form, decoding = key_of(row)
+        columns[band, decoding] = None
         text = f"{percent(row['accuracy'])} {interval(row)}"
+        if row.get("checked") is not None:
+            text += f" c{100 * row['checked']:.0f}"
         if (row["truncated"] or 0) >= 0.005:  # None for multiple choice
             text += f" t{100 * row['truncated']:.0f}"
-        cells[row["stage"], row["seed"]][key] = text
-    head = ["stage", "seed", *(f"{band} {decoding}" for band, decoding in columns)]
-    body = [
-        [stage, str(seed), *(found.get(key, "") for key in columns)]
-        for (stage, seed), found in cells.items()
-    ]
-    return head, body
+        cells[row["stage"], form, str(row["seed"])][band, decoding] = text
+    return _by_column(["stage", "form", "seed"], columns, cells)
+
+
+def _by_column(
+    names: list[str],
+    columns: dict[tuple[str, str], None],
+    cells: dict[Any, dict[tuple[str, str], str]],
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows from cells by row and column; ``names`` head the parts of a row's key."""
+    head = [*names, *(f"{band} {decoding}" for band, decoding in columns)]
+    return head, [[*key, *(found.get(c, "") for c in columns)] for key, found in cells.items()]
 
 
 def over_seeds_table(content: dict[str, Any]) -> list[Table]:
-    """Means over the seeds with intervals, one row per stage; no table with one seed."""
+    """Means over the seeds with intervals, a row per stage and form; no table with one seed."""
     columns: dict[tuple[str, str], None] = {}
-    cells: dict[str, dict[tuple[str, str], str]] = defaultdict(dict)
+    cells: dict[tuple[str, str], dict[tuple[str, str], str]] = defaultdict(dict)
     for row in content["ladder"]:
         if row.get("pooled_accuracy") is not None:
-            key = (row["band"], row["decoding"])
-            columns[key] = None
+            band, form, decoding = key_of(row)
+            columns[band, decoding] = None
             ends = {"low": row["pooled_low"], "high": row["pooled_high"]}
             size = f"{percent(row['pooled_accuracy'])} {interval(ends)}"
-            cells[row["stage"]][key] = f"{size} df {row['pooled_df']:.0f}"
+            cells[row["stage"], form][band, decoding] = f"{size} df {row['pooled_df']:.0f}"
     if not cells:
         return []
-    head = ["stage", *(f"{band} {decoding}" for band, decoding in columns)]
-    body = [[stage, *(found.get(key, "") for key in columns)] for stage, found in cells.items()]
+    head, body = _by_column(["stage", "form"], columns, cells)
     title = f"Ladder, mean in % [95 % interval {_of(content)}], df = degrees of freedom"
     return [(title, head, body)]
 
@@ -107,19 +118,20 @@ def _of(content: dict[str, Any]) -> str:
 
 def ladder_text(content: dict[str, Any]) -> str:
     """The ladder for a terminal: one block per band, one line per stage."""
-    blocks: dict[str, dict[tuple[str, int], dict[str, Any]]] = {}
+    blocks: dict[str, dict[tuple[str, str, int], dict[str, Any]]] = {}
     for row in content["ladder"]:
-        by_stage = blocks.setdefault(row["band"], {})
-        by_stage.setdefault((row["stage"], row["seed"]), {})[row["decoding"]] = row
+        band, form, decoding = key_of(row)
+        by_stage = blocks.setdefault(band, {})
+        by_stage.setdefault((row["stage"], form, row["seed"]), {})[decoding] = row
     lines = []
     for band, stages in blocks.items():
         lines.append(f"\n{band}: accuracy in % [95 % interval of each seed's questions]")
-        for (stage, seed), found in stages.items():
+        for (stage, form, seed), found in stages.items():
             parts = [
                 f"{decoding} {percent(r['accuracy']):>5} {interval(r)}"
                 for decoding, r in found.items()
             ]
-            lines.append(f"  {stage:<18} seed {seed}  {'   '.join(parts)}")
+            lines.append(f"  {stage:<18} {form:<5} seed {seed}  {'   '.join(parts)}")
     return "\n".join([*lines, "", *plain_statements(content), time_line(content)])
 
 
@@ -142,12 +154,14 @@ def tables(content: dict[str, Any]) -> list[Table]:
     head, body = ladder_table(content)
     replies = [
         [
-            *(str(row[name]) for name in ("stage", "seed", "band", "decoding", "n")),
+            *(str(row[name]) for name in ("stage", "seed", "band")),
+            row.get("form", "chat"),
+            *(str(row[name]) for name in ("decoding", "n")),
             percent(row["accuracy"]),
             percent(row["standard_error"]) if "standard_error" in row else "",
             f"{row['tokens']:.0f}",
             percent(row["truncated"]),
-            percent(row["well_formed"]),
+            "" if row["well_formed"] is None else percent(row["well_formed"]),
         ]
         for row in content["ladder"]
         if row["truncated"] is not None
@@ -156,7 +170,8 @@ def tables(content: dict[str, Any]) -> list[Table]:
         *arms_tables(content),
         *over_seeds_table(content),
         (
-            "Ladder, each seed: accuracy in % [95 % interval of its questions], t = % truncated",
+            "Ladder, each seed: accuracy in % [95 % interval of its questions], c = % right in "
+            "every step, t = % truncated",
             head,
             body,
         ),
@@ -182,6 +197,7 @@ def tables(content: dict[str, Any]) -> list[Table]:
                 "stage",
                 "seed",
                 "band",
+                "form",
                 "decoding",
                 "questions",
                 "right",
@@ -226,12 +242,13 @@ def _measured(content: dict[str, Any], of: dict[str, Any], bands: Sequence[str])
 
 
 def arms_tables(content: dict[str, Any]) -> list[Table]:
-    """One table per group of arms: accuracy and cost of each arm."""
-    columns = list(dict.fromkeys((r["band"], r["decoding"]) for r in content["arms"]))
+    """One table per group of arms, asked through the chat template: accuracy and cost."""
+    asked = [row for row in content["arms"] if row.get("form", "chat") == "chat"]
+    columns = list(dict.fromkeys((r["band"], r["decoding"]) for r in asked))
     tables = []
     for group in dict.fromkeys(row["group"] for row in content["arms"]):
         body = []
-        found = [row for row in content["arms"] if row["group"] == group]
+        found = [row for row in asked if row["group"] == group]
         for arm in dict.fromkeys(row["arm"] for row in found):
             own = {(r["band"], r["decoding"]): r for r in found if r["arm"] == arm}
             first = next(iter(own.values()))
@@ -264,13 +281,26 @@ def _cost_cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
+def verdicts(rows: list[dict[str, Any]], form: str) -> list[str]:
+    """A sentence on each comparison of later stages in a form."""
+    return list(map(verdict, _asked_in(rows, form)))
+
+
+def _asked_in(rows: list[dict[str, Any]], form: str) -> list[dict[str, Any]]:
+    return [row for row in rows if row.get("form", "chat") == form]
+
+
 def lists(content: dict[str, Any]) -> dict[str, list[str]]:
     """The parts of the report that are sentences: title -> lines."""
     last = content["ladder"][-1]["stage"] if content["ladder"] else ""
     paired = f"paired, 95 % interval {_of(content)}"
-    to_last = [row for row in content["pairs"] if row["to"] == last]
+    to_last = [row for row in _asked_in(content["pairs"], "chat") if row["to"] == last]
     found = {
-        f"From stage to stage ({paired})": list(map(verdict, content["comparisons"])),
+        f"From stage to stage ({paired})": verdicts(content["comparisons"], "chat"),
+        f"Over the base model in its best form ({paired})": verdicts(content["over_base"], "chat"),
+        f"The same stages in plain form: what they unlearn ({paired})": verdicts(
+            content["comparisons"], "plain"
+        ),
         f"To the last stage ({paired})": list(map(verdict, to_last)),
         "Differences from the original": content["deviations"],
         "Notes": content["notes"],

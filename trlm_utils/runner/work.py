@@ -260,6 +260,8 @@ def evaluation(stage: StagePlan, source: StagePlan | None, together: int, packs:
         asked = own_questions(values, source)
         draws += [drawn(models * asked, budget, together)]
         draws += [drawn(models * asked * samples, budget, together)]
+        if plain := values["PLAIN_SAMPLES"]:
+            draws += [drawn(models * asked * (1 + plain), budget, together)]
         passed = len(set(values["PASS_STAGES"]) & set(values["EVALUATE"]))
         questions = len(values["PASS_BANDS"]) * values["PASS_QUESTIONS"] * passed
         draws += [drawn(questions * values["PASS_SAMPLES"], budget, together)]
