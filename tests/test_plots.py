@@ -155,6 +155,21 @@ def test_what_is_no_rung_stands_on_the_right_and_is_not_joined_to_the_ladder():
     assert lengths == [2, 1, 2, 1]  # greedy: two rungs, one arm; sampled alike
 
 
+def test_voting_draws_accuracy_over_tokens_and_averages_seeds():
+    rows = [
+        {"stage": "06_grpo", "band": "longer", "method": m, "k": k, "tokens": 10.0 * k}
+        | {"accuracy": a + 0.1 * seed, "low": 0.1, "high": 0.9, "seed": seed, "n": 50}
+        for seed in (0, 1)
+        for m, k, a in (("vote", 1, 0.4), ("vote", 2, 0.5), ("best", 1, 0.4), ("best", 2, 0.6))
+    ]
+    figure = ladder_plots.plot_voting(pd.DataFrame(rows), ["in_distribution", "longer"])
+    (axis,) = figure.axes
+    drawn = [
+        [[round(v) for v in c.lines[0].get_data()[i]] for i in (0, 1)] for c in axis.containers
+    ]
+    assert drawn == [[[10, 20], [45, 55]], [[10, 20], [45, 65]]]
+
+
 def test_ablations_have_a_panel_per_group_and_the_reference_marked():
     rows = [
         {"group": g, "arm": arm, "reference": arm == "a", "band": "b", "decoding": "sampled"}

@@ -61,7 +61,7 @@ def test_loss_and_gradients_are_those_of_trls_trainer(
     from trlm_utils.curation import data_sets
 
     model = models.add_lora(model, rank, seed=0) if rank else model
-    rows = data_sets.world_thinking(8, 0, {"careful": 1.0}, [1, 1, 1, 1, 1, 1])
+    rows = data_sets.world_thinking(8, 0, {"careful": 1.0}, [4, 0, 0, 0, 0, 1])
     settings = configuration.common_settings(tmp_path, choose_precision("cpu"), 0)
     options = {"assistant_only_loss": assistant_only, "per_device_train_batch_size": 8}
     found = []

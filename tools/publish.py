@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tools import results
+from trlm_utils.evaluation.ladder import BANDS_BY_LENGTH
 from trlm_utils.evaluation.pooling import seed_folders
 from trlm_utils.files import PROJECT_ROOT, CourseError, read_json, read_rows, runs_root
 
@@ -225,6 +226,9 @@ def seed_figures(
     if report["pass_at_k"]:
         curves = pd.DataFrame(report["pass_at_k"])
         drawn.append(("pass_at_k", ladder_plots.plot_pass_at_k(curves), curves))
+    if report["voting"]:
+        votes = pd.DataFrame(report["voting"])
+        drawn.append(("voting", ladder_plots.plot_voting(votes, BANDS_BY_LENGTH[:3]), votes))
     styles = pd.DataFrame(report["styles"])
     mean = styles.groupby("stage", sort=False).mean().reset_index().fillna(0.0)
     manners = [name for name in MANNERS if name in mean]

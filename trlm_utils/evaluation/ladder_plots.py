@@ -157,7 +157,7 @@ def plot_pass_at_k(curves: Any, counted: str = "right") -> Any:
             axis.set_xlabel("k, samples per question")
         axes[0, 0].set_ylabel("pass@k (%), 95 % interval")
         axes[0, 0].set_ylim(-2, 102)
-        axes[0, -1].legend(frameon=False, loc="lower right")
+        put_legend(figure, list(axes[0]))
     plt.close(figure)
     return figure
 
@@ -206,5 +206,44 @@ def plot_by_steps(rows: Any) -> Any:
         axes[0, 0].set_ylim(-2, 102)
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, frameon=False, loc="outside center right")
+    plt.close(figure)
+    return figure
+
+
+def plot_voting(curves: Any, bands: Sequence[str]) -> Any:
+    """Accuracy over tokens spent on a question, one panel per band, one line per stage.
+
+    Solid: self-consistency over 1, 2, 4, ... samples. Dotted: the best of them by the checker.
+
+    Args:
+        curves: rows of `voting.curves`; several seeds as in `plots.over_seeds`.
+        bands: those to draw; bands without rows are left out.
+    """
+    import matplotlib.pyplot as plt
+
+    bands = [band for band in bands if (curves["band"] == band).any()]
+    with plt.rc_context(STYLE):
+        size = (4.8 * len(bands) + 0.6, 4.9)
+        figure, axes = plt.subplots(1, len(bands), figsize=size, sharey=True, squeeze=False)
+        for axis, band in zip(axes[0], bands, strict=True):
+            part = curves[curves["band"] == band]
+            for k, (stage, rows) in enumerate(part.groupby("stage", sort=False)):
+                style = {"color": COLOURS[k], "marker": MARKERS[k]}
+                for method, line in (("vote", "-"), ("best", ":")):
+                    own = rows[rows["method"] == method]
+                    names = {"k": "stage"}
+                    y, error = percent_of(
+                        over_seeds(own.drop(columns="stage").rename(columns=names))
+                    )
+                    x = own.groupby("k", sort=False)["tokens"].mean()
+                    label = short(stage) if method == "vote" else None
+                    axis.errorbar(x, y, error, ls=line, capsize=3, label=label, **style)
+            axis.set_xscale("log", base=2)
+            axis.xaxis.set_major_formatter("{x:.0f}")
+            axis.set_title(band.replace("_", " "))
+            axis.set_xlabel("tokens spent on a question")
+        axes[0, 0].set_ylabel("accuracy (%), 95 % interval")
+        axes[0, 0].set_ylim(-2, 102)
+        put_legend(figure, list(axes[0]))
     plt.close(figure)
     return figure

@@ -24,7 +24,13 @@ from trlm_utils.machine import package_versions
 from trlm_utils.runner import pages
 
 POOLED = ("accuracy", "low", "high", "seeds", "df")  # columns of `pooling.means`
-EXTRAS = ("by_steps", "styles", "pass_at_k", "published")  # further tables of the evaluation
+EXTRAS = (
+    "by_steps",
+    "styles",
+    "pass_at_k",
+    "published",
+    "voting",
+)  # further tables of the evaluation
 
 
 def collect(plan: Any, base: Path, arms: Any = None) -> dict[str, Any]:
