@@ -22,7 +22,7 @@ endif
 BASE_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help course compare careful ablations hacking algorithms test test-fast real smoke lint notebooks slides browser rehearse verify benchmark gpu threads doctor lab clean
+.PHONY: help course compare careful controls ablations hacking algorithms test test-fast real smoke lint notebooks slides browser rehearse verify benchmark gpu threads doctor lab clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,9 +44,12 @@ careful: SEEDS = 0,1,2,3,4
 careful: $(READY) ## train on clean data alone, and GRPO after it, beside the ladder of nano
 	$(PY) -m trlm_utils run careful --seed $(SEEDS) $(ARGS)
 
-ablations hacking algorithms: SEEDS = 0,1,2
+ablations hacking algorithms controls: SEEDS = 0,1,2
 ablations: $(READY) ## train the arms that notebook 10 reads: three seeds, resumable, long
 	$(PY) -m trlm_utils run ablations --seed $(SEEDS) $(ARGS)
+
+controls: $(READY) ## train with rewards that know nothing, beside the accuracy
+	$(PY) -m trlm_utils run controls --seed $(SEEDS) $(ARGS)
 
 hacking: $(READY) ## train rewards that are gamed, and their cures, for notebook 13
 	$(PY) -m trlm_utils run hacking --seed $(SEEDS) $(ARGS)

@@ -1,5 +1,6 @@
 """Self-consistency and best-of-N on samples written by hand."""
 
+from trlm_utils import answers
 from trlm_utils.evaluation import voting
 
 
@@ -7,23 +8,23 @@ def said(answer):
     return f"<think> x</think> The answer is {answer}."
 
 
-def record(*answers, gold="4"):
+def record(*given, gold="4"):
     names = {"id": "q", "band": "a", "form": "chat", "decoding": "sampled", "gold": gold}
-    right = sum(a == gold for a in answers) / len(answers)
-    return {**names, "texts": [said(a) for a in answers], "tokens": 10.0, "accuracy": right}
+    right = sum(a == gold for a in given) / len(given)
+    return {**names, "texts": [said(a) for a in given], "tokens": 10.0, "accuracy": right}
 
 
 def test_the_same_number_in_another_form_is_the_same_answer():
-    assert voting.answer_key(said("4")) == voting.answer_key(said("4.0")) == 4.0
-    assert voting.answer_key(said("Ana")) == voting.answer_key("The answer is ana.")
-    assert voting.answer_key("<think> never closed") is None
+    assert answers.answer_key(said("4")) == answers.answer_key(said("4.0")) == 4.0
+    assert answers.answer_key(said("Ana")) == answers.answer_key("The answer is ana.")
+    assert answers.answer_key("<think> never closed") is None
 
 
 def test_the_most_frequent_answer_wins_and_the_first_among_equals():
-    assert voting.elected([said("5"), said("4"), said("4")]) == said("4")
-    assert voting.elected([said("5"), said("4"), said("4"), said("5")]) == said("5")
-    assert voting.elected(["<think> no end", said("7")]) == said("7")
-    assert voting.elected(["<think> no end"]) is None
+    assert answers.elected([said("5"), said("4"), said("4")]) == said("4")
+    assert answers.elected([said("5"), said("4"), said("4"), said("5")]) == said("5")
+    assert answers.elected(["<think> no end", said("7")]) == said("7")
+    assert answers.elected(["<think> no end"]) is None
 
 
 def test_accuracy_by_vote_and_by_best_by_hand():

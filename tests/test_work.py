@@ -40,7 +40,7 @@ def test_completions_are_as_long_as_nano_logged(nano):
         rows = [row for row in csv.DictReader(file) if row["completions/mean_length"]]
     mean = sum(float(row["completions/mean_length"]) for row in rows) / len(rows)
     longest = sum(float(row["completions/max_length"]) for row in rows) / len(rows)
-    tokens, steps = work.drawn(256, 100, 256)
+    tokens, steps = work.drawn(256, 130, 256)
     assert 0.5 < tokens / (256 * mean) < 2
     assert 0.5 < steps / longest < 2
 
@@ -73,9 +73,9 @@ def test_rollouts_used_twice_are_drawn_half_as_often():
 
 
 def test_whole_epochs_of_rollouts():
-    """2,880 prompts, 32 a step, three times."""
+    """1,920 prompts, 32 a step, three times."""
     found = counted("nano", overrides=["06_grpo.MAX_STEPS=-1"])
-    assert found["06_grpo"].passes == 3 * 2880 / 32
+    assert found["06_grpo"].passes == 3 * 1920 / 32
 
 
 def test_ppo_trains_a_critic_beside_the_policy():
@@ -106,10 +106,12 @@ FILES = PROJECT_ROOT / "tests" / "fixtures" / "files"
 
 
 def test_evaluation_by_hand(nano):
-    """5 models answer 5 x 400 questions once and 8 times; 3 of them 200 questions 32 times."""
-    assert nano["07_evaluation"].sampled == (5 * 2000 * 9 + 3 * 200 * 32) * 80
-    batches = -(-5 * 2000 // 256) + -(-5 * 2000 * 8 // 256) + -(-3 * 200 * 32 // 256)
-    assert nano["07_evaluation"].decoding == batches * 160
+    """5 models answer 6 x 400 questions: in chat once and 8 times, in plain form once and twice;
+    3 of them answer 3 x 100 questions 32 times."""
+    asked = 5 * 2400
+    assert nano["07_evaluation"].sampled == (asked * (1 + 8 + 1 + 2) + 3 * 300 * 32) * 80
+    draws = (asked, asked * 8, asked * 3, 3 * 300 * 32)
+    assert nano["07_evaluation"].decoding == sum(-(-n // 256) for n in draws) * 160
 
 
 def test_stages_without_a_model_are_not_counted(nano):

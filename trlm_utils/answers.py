@@ -14,6 +14,8 @@ import re
 import signal
 import threading
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -277,6 +279,33 @@ def grade(text: str, gold: str, prefilled: bool = False) -> bool | None:
     if found is None:
         return None if not gold.strip() else False
     return equal(found, gold)
+
+
+def answer_key(text: str) -> float | str | None:
+    """What counts as the same answer in a vote: a number's value, else the words; None without.
+
+    Args:
+        text: a completion.
+    """
+    found = extract(parse(text).answer)
+    if found is None:
+        return None
+    number = as_number(found)
+    return found.strip(" .").casefold() if number is None else float(number)
+
+
+def elected(texts: Sequence[str]) -> str | None:
+    """The first completion with the answer that most completions give; None if none has one.
+
+    Of answers with equally many votes the one that comes first is taken. This is
+    self-consistency (Wang et al. 2022).
+    """
+    keys = [answer_key(text) for text in texts]
+    votes = Counter(key for key in keys if key is not None)
+    if not votes:
+        return None
+    winner = max(votes, key=votes.__getitem__)  # of equals the first: a Counter keeps order
+    return texts[keys.index(winner)]
 
 
 def gsm8k_gold(solution: str) -> str | None:

@@ -15,7 +15,13 @@ from trlm_utils import stats
 from trlm_utils.evaluation import ladder, pooling
 from trlm_utils.files import PROJECT_ROOT, CourseError, runs_root, shown, write_text
 
-RECORDED = ("ablations", "algorithms", "hacking")  # recipes whose tables are read by notebooks
+RECORDED = (
+    "ablations",
+    "algorithms",
+    "careful",
+    "controls",
+    "hacking",
+)  # recipes whose tables are read by notebooks
 Groups = dict[str, dict[str, str]]
 
 

@@ -8,34 +8,12 @@ training pays once, so they are compared at equal tokens.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
-from trlm_utils import answers, quantity, stats
+from trlm_utils import answers, stats
+from trlm_utils.answers import elected
 from trlm_utils.evaluation.held_out import Record
 from trlm_utils.evaluation.ladder import by_group
-
-
-def answer_key(text: str) -> float | str | None:
-    """What counts as the same answer in a vote: a number's value, else the words; None without."""
-    found = answers.extract(answers.parse(text).answer)
-    if found is None:
-        return None
-    number = quantity.as_number(found)
-    return found.strip(" .").casefold() if number is None else float(number)
-
-
-def elected(texts: Sequence[str]) -> str | None:
-    """The first sample with the answer that most samples give; None if none has an answer.
-
-    Of answers with equally many votes the one that was drawn first is taken.
-    """
-    keys = [answer_key(text) for text in texts]
-    votes = Counter(key for key in keys if key is not None)
-    if not votes:
-        return None
-    winner = max(votes, key=votes.__getitem__)  # of equals the first, as Counter keeps order
-    return texts[keys.index(winner)]
 
 
 def curves(records: Sequence[Record], stage: str) -> list[Record]:

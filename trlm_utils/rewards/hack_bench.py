@@ -186,5 +186,6 @@ def verdicts(bench: Any) -> list[str]:
 
 def all_mixes(models: model_rewards.Models | None = None) -> dict[str, mixes.Weights]:
     """Every named mix, and every reward alone, that can be computed with these models."""
-    names = {name: {name: 1.0} for name in (*mixes.MIXES, *mixes.REWARDS)}
+    rewards = [name for name in mixes.REWARDS if name not in mixes.CONTROLS]
+    names = {name: {name: 1.0} for name in (*mixes.MIXES, *rewards)}
     return {name: mix for name, mix in names.items() if mixes.can_score(mix, models)}

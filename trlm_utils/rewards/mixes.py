@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from trlm_utils.rewards import library, model_rewards, own
+from trlm_utils.rewards import controls, library, model_rewards, own
 from trlm_utils.rewards.library import Completions, Reward
 from trlm_utils.rewards.model_rewards import Models
 
@@ -43,8 +43,11 @@ REWARDS: dict[str, Reward] = {
         model_rewards.reference_gain,
         model_rewards.routed,
         model_rewards.learned,
+        controls.coin,
+        controls.majority,
     )
 }
+CONTROLS = ("coin", "majority")  # know no gold answer; the hack bench does not judge them
 
 # Predefined mixes: the course's own, and those of systems that recipes reproduce. Lengths fit
 # NanoWorld.
