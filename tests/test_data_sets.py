@@ -101,9 +101,9 @@ def test_overlong_rows_are_dropped_and_counted(tokenizer):
     rows = data_sets.world_prompts("overlong", 20, 0, [1, 1, 1, 1, 2, 2])
     lengths = data_sets.token_lengths(rows, tokenizer)
     limit = sorted(lengths)[10]
-    kept, dropped = data_sets.drop_overlong(rows, tokenizer, limit)
-    assert dropped == sum(n > limit for n in lengths) > 0
-    assert len(kept) + dropped == 20
+    kept, kept_lengths = data_sets.drop_overlong(rows, lengths, limit)
+    assert kept_lengths == data_sets.token_lengths(kept, tokenizer)
+    assert len(rows) - len(kept) == sum(n > limit for n in lengths) > 0
 
 
 def test_length_of_a_preference_row_is_its_longer_side(tokenizer):

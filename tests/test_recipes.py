@@ -252,6 +252,12 @@ def test_losses_and_schedules_are_those_of_the_libraries():
     assert list(configuration.SCHEDULERS) == [kind.value for kind in SchedulerType]
 
 
+def test_an_arm_leaves_out_what_a_notebook_walks_through_for_its_reader():
+    stages = recipes.load_plan("careful").stages
+    found = {s.stage: s.parameters["HAND_STEPS"] for s in stages if s.notebook.stem == "06_grpo"}
+    assert found["06_grpo"] > 0 == found["careful_grpo"]
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from trlm_utils import machine
-from trlm_utils.files import shown, write_text
+from trlm_utils.files import shown
 
 # model -> hidden size, layers, vocabulary; the first is the course's own model
 SIZES = {"0.14M": (64, 2, 512), "1M": (128, 4, 512), "7M": (256, 8, 2048), "29M": (512, 8, 4096)}
@@ -199,6 +199,34 @@ def turns(
     return seconds
 
 
+def plot(table: Any) -> Any:
+    """Ratio to one thread by kind of work, alone and beside a busy process, a mark a setting."""
+    import matplotlib.pyplot as plt
+
+    from trlm_utils.plots import COLOURS, MARKERS, STYLE, make_panels, put_legend
+
+    works = list(dict.fromkeys(table["work"]))
+    with plt.rc_context(STYLE):
+        figure, axes = make_panels(2, width=5.2, sharey=True)
+        for axis, (beside, rows) in zip(axes, table.groupby("beside", sort=False), strict=True):
+            others = rows[rows["threads"] != "1"]
+            for k, (name, part) in enumerate(others.groupby("threads", sort=False)):
+                y = [works.index(work) for work in part["work"]]
+                style = {"color": COLOURS[k], "marker": MARKERS[k], "ls": ""}
+                axis.plot(part["ratio"], y, label=f"{name} threads", **style)
+            axis.axvline(1, color="black", lw=1)
+            axis.set_xscale("log")
+            axis.set_xticks([0.5, 1, 2, 4, 8, 16], ["0.5", "1", "2", "4", "8", "16"])
+            axis.set_title("alone" if beside == "nothing" else "beside a busy process")
+            axis.set_yticks(range(len(works)), works)
+        figure.set_size_inches(11, 5.2)
+        axes[0].invert_yaxis()
+        figure.supxlabel("times as long as with one thread")
+        put_legend(figure, axes)
+    plt.close(figure)
+    return figure
+
+
 def main() -> None:
     """Run the measurements described at the top of this file."""
     parser = argparse.ArgumentParser(description="What a second thread brings.")
@@ -216,7 +244,9 @@ def main() -> None:
     lists = (options.work.split(","), options.settings.split(","))
     table = pd.DataFrame(measure(options.repeats, *lists))
     if options.out:
-        write_text(options.out, table.to_csv(index=False))
+        from trlm_utils.plots import save_figure
+
+        save_figure(plot(table), options.out.with_suffix(""), table)
         print(f"table: {shown(options.out)}")
 
 

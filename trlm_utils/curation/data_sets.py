@@ -317,27 +317,35 @@ def token_lengths(rows: Sequence[Row], tokenizer: Any) -> list[int]:
     return lengths
 
 
-def drop_overlong(rows: Sequence[Row], tokenizer: Any, max_tokens: int) -> tuple[list[Row], int]:
-    """Rows of at most ``max_tokens``, and the number of dropped rows.
+def drop_overlong(
+    rows: Sequence[Row], lengths: Sequence[int], max_tokens: int
+) -> tuple[list[Row], list[int]]:
+    """Rows of at most ``max_tokens``, and their lengths.
 
     A row that is truncated in training loses its ``</think>`` and end token, so the model
-    does not learn to stop. Therefore overlong rows are dropped here, and counted.
+    does not learn to stop. Therefore overlong rows are dropped here.
+
+    Args:
+        lengths: of the rows, in tokens (`token_lengths`).
     """
-    lengths = token_lengths(rows, tokenizer)
-    kept = [row for row, n in zip(rows, lengths, strict=True) if n <= max_tokens]
-    return kept, len(rows) - len(kept)
+    kept = [(row, n) for row, n in zip(rows, lengths, strict=True) if n <= max_tokens]
+    return [row for row, _ in kept], [n for _, n in kept]
 
 
-def summary(sets: DataSets, tokenizer: Any) -> Any:
-    """Data frame: data set, source, rows, token lengths (median, 95 % quantile, maximum)."""
+def summary(sets: DataSets, lengths: dict[str, Sequence[int]]) -> Any:
+    """Data frame: data set, source, rows, token lengths (median, 95 % quantile, maximum).
+
+    Args:
+        lengths: data set -> length of each of its rows, in tokens.
+    """
     import pandas as pd
 
     table = []
     for name, rows in sets.items():
-        lengths: dict[str, list[int]] = {}
-        for row, n in zip(rows, token_lengths(rows, tokenizer), strict=True):
-            lengths.setdefault(row.get("source") or row.get("band", ""), []).append(n)
-        for source, found in sorted(lengths.items()):
+        by_source: dict[str, list[int]] = {}
+        for row, n in zip(rows, lengths[name], strict=True):
+            by_source.setdefault(row.get("source") or row.get("band", ""), []).append(n)
+        for source, found in sorted(by_source.items()):
             found.sort()
             table.append(
                 {

@@ -149,6 +149,8 @@ def _one_of(known: Sequence[str]) -> tuple[Callable[[Any], bool], str]:
     return (lambda value: value in known), f"is one of {', '.join(known)}"
 
 
+# numbers of steps of what a notebook walks through for its reader; 0 in stages of other names
+WALKTHROUGHS = ("HAND_STEPS",)
 SOURCES = ("nanoworld", "gsm8k", "mixture")
 # transformers' implementations; kernels from the Hub, named owner/name, are also accepted
 ATTENTION = ("", "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
@@ -193,7 +195,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
         (
             "VECTOR_RATE MATRIX_RATE PASS_QUESTIONS LORA_RANK EPSILON_HIGH LOOK_TEMPERATURE "
-            "WARMUP WEIGHT_DECAY MIN_LR_RATE SUITE_QUESTIONS PLAIN_SAMPLES"
+            "WARMUP WEIGHT_DECAY MIN_LR_RATE SUITE_QUESTIONS PLAIN_SAMPLES "
+            "HAND_STEPS"
         ).split(),
         (_not_negative, "must not be negative"),
     ),

@@ -185,6 +185,8 @@ def _plan_stage(
     notebook = NOTEBOOKS / f"{entry.notebook or name}.ipynb"
     known = read_parameters(notebook)
     values = {key: parameter.default for key, parameter in known.items()}
+    if name != notebook.stem:  # an arm: what is there to be read runs in the notebook's own stage
+        values |= {key: 0 for key in parameters.WALKTHROUGHS if key in known}
     values |= _links(known, before, entry.model_from, name)
     if "EVALUATE" in known and compared:
         values["EVALUATE"] = compared
