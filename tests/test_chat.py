@@ -74,3 +74,30 @@ def test_with_system_keeps_an_existing_one():
 
 def test_visible_whitespace():
     assert chat.visible("a b\n\tc") == "a·b⏎\n⇥c"
+
+
+def test_texts_of_a_pair_end_where_the_reply_does(tokenizer):
+    """Rendered as messages, the template's line break behind the end token would count."""
+    said = {
+        side: [{"role": "assistant", "content": f"{side} 4."}] for side in ("chosen", "rejected")
+    }
+    pair = {"prompt": chat.to_prompt("2 + 2 ="), **said}
+    found = chat.pair_texts(tokenizer, pair)
+    assert found["prompt"] == chat.render(tokenizer, pair["prompt"], prompt=True)
+    assert (found["chosen"], found["rejected"]) == ("chosen 4.", "rejected 4.")
+    whole = chat.render(tokenizer, pair["prompt"] + pair["chosen"])
+    assert whole == found["prompt"] + found["chosen"] + tokenizer.eos_token + "\n"
+
+
+def test_a_beginning_that_the_tokenizer_adds_itself_is_not_in_the_text(tokenizer, monkeypatch):
+    class Adds:
+        eos_token, bos_token, bos_token_id = tokenizer.eos_token, "<bos>", 7
+
+        def __call__(self, text):
+            return {"input_ids": [7]}
+
+    monkeypatch.setattr(
+        chat, "render", lambda _, messages, prompt=False: "<bos>Q" + "A<|im_end|>\n" * (not prompt)
+    )
+    pair = {"prompt": [], "chosen": [], "rejected": []}
+    assert chat.pair_texts(Adds(), pair) == {"prompt": "Q", "chosen": "A", "rejected": "A"}

@@ -10,7 +10,7 @@ and the ``{% generation %}`` marks put the loss on the assistant's turn and its 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -104,3 +104,23 @@ def loss_mask(
 def visible(text: str) -> str:
     """Text with visible whitespace: a dot per space, an arrow per line break and per tab."""
     return text.replace(" ", "·").replace("\n", "⏎\n").replace("\t", "⇥")
+
+
+def pair_texts(tokenizer: PreTrainedTokenizerBase, pair: dict[str, Any]) -> dict[str, str]:
+    """A preference row as texts for TRL: prompt as generation sees it, replies to the end token.
+
+    TRL adds the end token to a text. Given messages instead, it renders the whole conversation
+    and counts what the template puts behind the end token as part of the reply.
+
+    Args:
+        pair: ``prompt``, ``chosen`` and ``rejected``, each a list of messages.
+    """
+    prompt = render(tokenizer, pair["prompt"], prompt=True)
+    texts = {"prompt": prompt}
+    for side in ("chosen", "rejected"):
+        whole = render(tokenizer, pair["prompt"] + pair[side])
+        texts[side] = whole[len(prompt) :].rsplit(tokenizer.eos_token, 1)[0]
+    begins = tokenizer("").get("input_ids") == [tokenizer.bos_token_id]
+    if begins and prompt.startswith(tokenizer.bos_token):  # TRL's tokenizing adds it again
+        texts["prompt"] = prompt.removeprefix(tokenizer.bos_token)
+    return texts

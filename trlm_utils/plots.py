@@ -168,6 +168,31 @@ def plot_curves(log: Any, panels: dict[str, Sequence[str]], title: str = "") -> 
     return figure
 
 
+def plot_lines(table: Any, x: str, columns: Sequence[str], label: str) -> Any:
+    """Functions of one variable: left their values, right their slopes (finite differences).
+
+    Args:
+        table: rows with ``x`` and the columns.
+        x: column of the horizontal axis, evenly spaced.
+        columns: one line each.
+        label: of the horizontal axis.
+    """
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    with plt.rc_context(STYLE):
+        figure, axes = make_panels(2, width=4.6)
+        for colour, column in zip(COLOURS, columns, strict=False):
+            axes[0].plot(table[x], table[column], color=colour, label=column)
+            axes[1].plot(table[x], np.gradient(table[column], table[x]), color=colour)
+        for axis, title in zip(axes, ("loss", "gradient"), strict=True):
+            axis.set_title(title)
+            axis.set_xlabel(label)
+        put_legend(figure, axes)
+    plt.close(figure)
+    return figure
+
+
 def of_form(table: Any, form: str = "chat") -> Any:
     """Rows of a form; tables recorded without the column hold form "chat" alone."""
     if "form" not in table:
