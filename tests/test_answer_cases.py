@@ -5,6 +5,16 @@ import pytest
 from trlm_utils import answers
 
 CASES = [
+    # a remark in brackets behind the sentence that states the answer
+    ("The answer is 4. (I checked it 2 times.)", "4", True, "a remark behind the statement"),
+    ("The answer is 4. [I looked at 2 sources]", "4", True, "the same in square brackets"),
+    ("It is 4. (I checked it 2 times.)", "4", True, "a remark, the answer not announced"),
+    ("She has 4 left! (That is 2 more than before.)", "4", True, "a remark behind a mark"),
+    ("The answer is 4. (or 5)", "4", False, "an alternative in brackets is no remark"),
+    ("The answer is 4. (Actually 5.)", "4", False, "taken back in brackets"),
+    ("The answer is 4. (No, 5.)", "4", False, "the same"),
+    ("The answer is 4. (5)", "4", False, "a bare number in brackets is another answer"),
+    ("She has 4 apples. (3, 4)", "4", False, "so is a list"),
     # the first table
     ("The answer is 4.", "4", True, "stated answer, no thought"),
     ("<think> 2 + 2 = 4.</think> The answer is 4.", "4", True, "answer after the thought"),

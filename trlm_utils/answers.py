@@ -33,7 +33,7 @@ _MARK = re.compile(
 )
 # Where the answer ends and a comment on it begins, unless the comment withdraws the answer.
 _TALK = re.compile(
-    r"(?<=[^\s.])[.!?]\s+(?=[A-Z])|,?\s+(?:because|since|as(?! well)|which)\s"
+    r"(?<=[^\s.])[.!?]\s+(?=[A-Z]|[(\[][^\W\d_])|,?\s+(?:because|since|as(?! well)|which)\s"
     r"|(?<=\d)(?:\s[^\W\d_]+){0,3}?(?:,\s|\s[-–—]\s)(?=(?:the|that|this|it|he|she|they|we|so|when)\b)"
 )
 _TAKEN_BACK = re.compile(

@@ -104,9 +104,14 @@ _CONTRAST = re.compile(
     re.IGNORECASE,
 )
 _ASIDE = re.compile(
-    rf"((?:{DIGITS})[%$€]?(?:[ \t]+[^\W\d_]+){{0,3}})[ \t]+\(([^()]*)\)(?=[.!?]*\s*$)"
+    rf"((?:{DIGITS})[%$€]?(?:[ \t]+[^\W\d_]+){{0,3}})"
+    # behind a full stop only words are an aside; a number there is another answer
+    r"(?:[ \t]+|[.!?][ \t]+(?=\([^()]*[^\W\d_]))\(([^()]*)\)(?=[.!?]*\s*$)"
 )
-_HEDGE = re.compile(rf"\b(?:or|{_LIKELY[3:-1]}|no)\b|^\s*[-−\d.]+\s*(?:,\s*[-−\d.]+\s*)+$", re.I)
+_HEDGE = re.compile(
+    rf"\b(?:or|{_LIKELY[3:-1]}|no|wait|actually|rather|instead|wrong)\b|^\s*[-−\d.]+\s*(?:,\s*[-−\d.]+\s*)+$",
+    re.I,
+)
 _REASON = re.compile(
     r"(?<=\d)(?:\s?[^\W\d_]+){0,5},?\s(?:because|since)\s[^.!?\n=]*[.!?]*\s*$"
     r"|(?<=\d)(?:\s?[^\W\d_]+){0,5},?\swhich\s(?:is|makes)\s[^.!?\n=]*"
