@@ -4,6 +4,7 @@
     python -m trlm_utils run nano --seed 0,1,2
     python -m trlm_utils run nano --seed 1 --set 06_grpo.LEARNING_RATE=2.0e-4
     python -m trlm_utils list | doctor | compare | show, report, record or verify RECIPE
+    python -m trlm_utils chat runs/nano/03_sft_stage2 runs/nano/06_grpo
 
 Exit status: 0 success, 1 a stage failed, 2 invalid request.
 """
@@ -59,6 +60,11 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--set", action="append", default=[], metavar="S.NAME=VALUE")
     compared = commands.add_parser("compare", help="set the reports of recipes side by side")
     compared.add_argument("recipes", nargs="*", help="names; by default the six systems")
+    talks = commands.add_parser("chat", help="ask models of a run, a question a line")
+    talks.add_argument("folders", nargs="+", help="stages of a run, as runs/nano/06_grpo")
+    talks.add_argument("--temperature", type=float, default=0.0, help="0 is greedy, the default")
+    talks.add_argument("--max-new-tokens", type=int, default=160)
+    talks.add_argument("--system", default="", help="system message before every question")
     commands.add_parser("list", help="list the recipes")
     commands.add_parser("doctor", help="look at this machine")
     return parser
@@ -108,6 +114,12 @@ def _dispatch(options: argparse.Namespace) -> int:
 
         folder = compare.write(options.recipes or compare.RECIPES)
         print(f"comparison: {shown(folder / 'compare.html')} (also .json, .csv, .svg and .png)")
+        return 0
+    if options.command == "chat":
+        from trlm_utils.runner import talk
+
+        how = {"temperature": options.temperature, "budget": options.max_new_tokens}
+        talk.talk(options.folders, **how, system=options.system)
         return 0
     if options.command == "verify":
         from trlm_utils.runner import verify
