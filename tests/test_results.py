@@ -68,3 +68,16 @@ def test_steps_are_pooled_by_pairs_and_the_base_stands_in_its_best_form():
 def test_shares_are_of_each_seed():
     rows = [row("s", "chat", 1, 1.0), row("s", "chat", 1, 0.5, seed=1)]
     assert results.share_right(rows, "s", "chat", "greedy", (1, 2)) == [1.0, 0.5]
+
+
+def test_arms_stand_below_their_reference_with_the_difference():
+    arm = KEY | {"group": "g", "seeds": 3, "n": 400, "low": 0.4, "high": 0.6, "accuracy": 0.5}
+    rows = [arm | {"arm": "teachers", "reference": True}]
+    ends = {"difference": 0.1, "difference_low": 0.05, "difference_high": 0.15}
+    rows.append(arm | {"arm": "careful", "reference": False, **ends})
+    lines = results.arms_table(rows, [("in_distribution", "sampled")]).split("\n")
+    assert lines[2:4] == [
+        "| teachers | 50.0 [40.0, 60.0] |",
+        "| careful | 50.0 [40.0, 60.0]; +10.0 [+5.0, +15.0] |",
+    ]
+    assert "3 seeds, 400 questions a band" in lines[-1]

@@ -118,7 +118,8 @@ def test_the_report_has_every_stage_and_band(smoke):
     runs, printed = smoke
     report = read_json(runs / "smoke" / "report.json")
     assert [s["stage"] for s in report["stages"]] == STAGES
-    assert len({row["band"] for row in report["ladder"]}) == 5
+    assert len({row["band"] for row in report["ladder"]}) == 6
+    assert {row["form"] for row in report["ladder"]} == {"chat", "plain"}
     assert {row["decoding"] for row in report["ladder"]} == {"greedy", "sampled"}
     assert "report.html" in printed and "in_distribution" in printed
 

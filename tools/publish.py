@@ -30,6 +30,13 @@ FIGURES = PROJECT_ROOT / "figures"
 README = PROJECT_ROOT / "README.md"
 MAX_KB = 300
 CAREFUL, ARMS = "careful_evaluation", ("careful", "careful_grpo")  # of the recipe careful
+CAREFUL_COLUMNS = (
+    ("in_distribution", "greedy"),
+    ("in_distribution", "sampled"),
+    ("longer", "greedy"),
+    ("longer", "sampled"),
+    ("longest", "greedy"),
+)
 MANNERS = ("careful", "rambling", "hasty", "other", "none")  # as in notebook 07
 # Metadata of a cell to keep; all else belongs to a run or to a user's machine.
 KEPT_CELL_METADATA = ("tags", "jupyter")
@@ -145,7 +152,26 @@ def publish(run: Path) -> list[str]:
     for name, figure, table in seed_figures(report, beside["ladder"]):
         plots.save_figure(figure, FIGURES / name, table)
     write_block("results", results.results_table(report, beside["ladder"], beside["by_steps"]))
+    written += publish_arms(run)
     return [*written, *publish_comparison(), README.name]
+
+
+def publish_arms(run: Path) -> list[str]:
+    """The tables and figures of recipes that continue `nano`, if they ran."""
+    import pandas as pd
+
+    from trlm_utils import plots
+
+    written = []
+    for name in ("careful", "controls"):
+        if (path := run / f"{name}.csv").is_file():
+            table = pd.read_csv(path, dtype={"arm": str})
+            plots.save_figure(plots.plot_ablations(table), FIGURES / name, table)
+            written.append(f"{name}.csv")
+            if name == "careful":
+                rows = table.to_dict("records")
+                write_block(name, results.arms_table(rows, CAREFUL_COLUMNS))
+    return written
 
 
 def careful_rows(run: Path, name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:

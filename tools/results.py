@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trlm_utils.evaluation.ladder import key_of
-from trlm_utils.stats import points
+from trlm_utils.stats import interval, percent, points
 
 Row = dict[str, Any]
 LENGTHS = ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10))  # steps that share a column
@@ -101,6 +101,33 @@ def share_right(
         if asked:
             shares.append(sum(row["n"] * row["checked"] for row in mine) / asked)
     return shares
+
+
+def arms_table(rows: Sequence[Row], columns: Sequence[tuple[str, str]]) -> str:
+    """Arms set side by side (`evaluation.arms.table`), asked in form "chat".
+
+    Args:
+        columns: bands and decodings that have a column each.
+    """
+    head = " | ".join(f"`{band}`, {decoding}" for band, decoding in columns)
+    lines = [f"| arm | {head} |", "| --- |" + " --- |" * len(columns)]
+    for group, arm in dict.fromkeys((row["group"], row["arm"]) for row in rows):
+        cells = []
+        for band, decoding in columns:
+            key = (group, arm, band, "chat", decoding)
+            (row,) = [r for r in rows if (r["group"], r["arm"], *key_of(r)) == key]
+            text = f"{percent(row['accuracy'])} {interval(row)}"
+            if not row["reference"]:
+                ends = {end: row[f"difference_{end}"] for end in ("low", "high")}
+                text += f"; {rise({'difference': row['difference'], **ends})}"
+            cells.append(text)
+        lines.append(f"| {arm} | {' | '.join(cells)} |")
+    seeds, n = rows[0]["seeds"], rows[0]["n"]
+    lines.append(
+        f"\nAccuracy in % and difference to the arm above it, with 95 % intervals for other seeds "
+        f"and questions; {seeds} seeds, {n} questions a band."
+    )
+    return "\n".join(lines)
 
 
 def over_base_lines(report: Row) -> list[str]:
