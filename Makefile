@@ -40,7 +40,7 @@ help: ## list what there is
 course: $(READY) ## run the course headless and print where the report is
 	$(PY) -m trlm_utils run $(RECIPE) --scale $(SCALE) --seed $(SEEDS) $(ARGS)
 
-careful: SEEDS = 0,1,2
+careful: SEEDS = 0,1,2,3,4
 careful: $(READY) ## train on clean data alone, and GRPO after it, beside the ladder of nano
 	$(PY) -m trlm_utils run careful --seed $(SEEDS) $(ARGS)
 

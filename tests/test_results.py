@@ -80,4 +80,8 @@ def test_arms_stand_below_their_reference_with_the_difference():
         "| teachers | 50.0 [40.0, 60.0] |",
         "| careful | 50.0 [40.0, 60.0]; +10.0 [+5.0, +15.0] |",
     ]
-    assert "3 seeds, 400 questions a band" in lines[-1]
+    assert "for other seeds and questions, 3 seeds; 400 questions a band" in lines[-1]
+    single = results.arms_table(
+        [row | {"seeds": 1} for row in rows], [("in_distribution", "sampled")]
+    )
+    assert "of the questions, one seed; 400" in single

@@ -123,9 +123,14 @@ def arms_table(rows: Sequence[Row], columns: Sequence[tuple[str, str]]) -> str:
             cells.append(text)
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     seeds, n = rows[0]["seeds"], rows[0]["n"]
+    of = (
+        f"for other seeds and questions, {seeds} seeds"
+        if seeds > 1
+        else "of the questions, one seed"
+    )
     lines.append(
-        f"\nAccuracy in % and difference to the arm above it, with 95 % intervals for other seeds "
-        f"and questions; {seeds} seeds, {n} questions a band."
+        "\nAccuracy in % and difference to the arm above it, with 95 % intervals "
+        f"{of}; {n} questions a band."
     )
     return "\n".join(lines)
 
