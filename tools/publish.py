@@ -261,7 +261,8 @@ def seed_figures(
         drawn.append(("by_steps", ladder_plots.plot_by_steps(steps), steps))
     if report["pass_at_k"]:
         curves = pd.DataFrame(report["pass_at_k"])
-        drawn.append(("pass_at_k", ladder_plots.plot_pass_at_k(curves), curves))
+        counted = "checked" if "checked" in set(curves["counted"]) else "right"
+        drawn.append(("pass_at_k", ladder_plots.plot_pass_at_k(curves, counted), curves))
     if report["voting"]:
         votes = pd.DataFrame(report["voting"])
         drawn.append(("voting", ladder_plots.plot_voting(votes, BANDS_BY_LENGTH[:3]), votes))
