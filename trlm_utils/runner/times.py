@@ -24,7 +24,7 @@ from trlm_utils.runner.progress import duration
 from trlm_utils.runner.recipes import Plan, StagePlan
 
 RECORDED = Path(__file__).with_name("recorded.yaml")
-SHORT = 60.0  # seconds; a shorter run is not worth the time of a probe
+SHORT = 30.0  # seconds: a run that was recorded as shorter is not worth a probe
 HEAD = """\
 # Seconds of finished runs, and what the machine that made them does: tokens per second of
 # training and decoding, seconds of start-up (runner/probe.py). Of a stage's seconds, those of
