@@ -124,6 +124,25 @@ def plot_rises(comparisons: Any) -> Any:
     return figure
 
 
+def _panels_by_band(bands: Sequence[str], height: float) -> tuple[Any, list[Any]]:
+    """A row of panels titled by band: per cent on a shared y axis, powers of two along x."""
+    import matplotlib.pyplot as plt
+
+    size = (4.8 * len(bands) + 0.6, height)
+    figure, axes = plt.subplots(1, len(bands), figsize=size, sharey=True, squeeze=False)
+    for axis, band in zip(axes[0], bands, strict=True):
+        axis.set_xscale("log", base=2)
+        axis.set_title(band.replace("_", " "))
+    axes[0, 0].set_ylim(-2, 102)
+    return figure, list(axes[0])
+
+
+def _mean_over(rows: Any, x: str) -> Any:
+    """`plots.over_seeds` for the rows of one stage, point by point of column ``x``."""
+    mean = over_seeds(rows.drop(columns="stage").rename(columns={x: "stage"}))
+    return mean.rename(columns={"stage": x})
+
+
 def plot_pass_at_k(curves: Any, counted: str = "right") -> Any:
     """pass@k over k, one panel per band, one line per stage, 95 % intervals shaded.
 
@@ -137,27 +156,22 @@ def plot_pass_at_k(curves: Any, counted: str = "right") -> Any:
         curves = curves[curves["counted"] == counted]
     bands = list(dict.fromkeys(curves["band"]))
     with plt.rc_context(STYLE):
-        size = (4.8 * len(bands) + 0.6, 4.6)
-        figure, axes = plt.subplots(1, len(bands), figsize=size, sharey=True, squeeze=False)
-        for axis, band in zip(axes[0], bands, strict=True):
+        figure, axes = _panels_by_band(bands, height=4.6)
+        axes[0].set_ylabel("pass@k (%), 95 % interval")
+        for axis, band in zip(axes, bands, strict=True):
             part = curves[curves["band"] == band]
             for colour, marker, (stage, rows) in zip(
                 COLOURS, MARKERS, part.groupby("stage", sort=False), strict=False
             ):
-                names = {"k": "stage", "pass_at_k": "accuracy"}
-                mean = over_seeds(rows.drop(columns="stage").rename(columns=names))
-                k, low, high = mean["stage"], 100 * mean["low"], 100 * mean["high"]
+                mean = _mean_over(rows.rename(columns={"pass_at_k": "accuracy"}), "k")
+                k, low, high = mean["k"], 100 * mean["low"], 100 * mean["high"]
                 axis.plot(
                     k, 100 * mean["accuracy"], color=colour, marker=marker, label=short(stage)
                 )
                 axis.fill_between(k, low, high, color=colour, alpha=0.15)
-            axis.set_xscale("log", base=2)
             axis.set_xticks(sorted(set(part["k"])), [str(k) for k in sorted(set(part["k"]))])
-            axis.set_title(band.replace("_", " "))
             axis.set_xlabel("k, samples per question")
-        axes[0, 0].set_ylabel("pass@k (%), 95 % interval")
-        axes[0, 0].set_ylim(-2, 102)
-        put_legend(figure, list(axes[0]))
+        put_legend(figure, axes)
     plt.close(figure)
     return figure
 
@@ -184,12 +198,12 @@ def plot_by_steps(rows: Any) -> Any:
         for axis, form in zip(axes[0], forms, strict=True):
             for k, stage in enumerate(stages):
                 part = of_form(rows, form)
-                part = part[part["stage"] == stage].drop(columns="stage")
+                part = part[part["stage"] == stage]
                 if part.empty:
                     continue
-                mean = over_seeds(part.rename(columns={"steps": "stage"}))
+                mean = _mean_over(part, "steps")
                 y, error = percent_of(mean)
-                x = mean["stage"] + 0.06 * (k - (len(stages) - 1) / 2)
+                x = mean["steps"] + 0.06 * (k - (len(stages) - 1) / 2)
                 style = {"color": COLOURS[k], "marker": MARKERS[k], "label": short(stage)}
                 axis.errorbar(x, y, error, capsize=3, **style)
             if form == "chat" and len(forms) > 1:
@@ -223,27 +237,20 @@ def plot_voting(curves: Any, bands: Sequence[str]) -> Any:
 
     bands = [band for band in bands if (curves["band"] == band).any()]
     with plt.rc_context(STYLE):
-        size = (4.8 * len(bands) + 0.6, 4.9)
-        figure, axes = plt.subplots(1, len(bands), figsize=size, sharey=True, squeeze=False)
-        for axis, band in zip(axes[0], bands, strict=True):
+        figure, axes = _panels_by_band(bands, height=4.9)
+        axes[0].set_ylabel("accuracy (%), 95 % interval")
+        for axis, band in zip(axes, bands, strict=True):
             part = curves[curves["band"] == band]
             for k, (stage, rows) in enumerate(part.groupby("stage", sort=False)):
                 style = {"color": COLOURS[k], "marker": MARKERS[k]}
                 for method, line in (("vote", "-"), ("best", ":")):
                     own = rows[rows["method"] == method]
-                    names = {"k": "stage"}
-                    y, error = percent_of(
-                        over_seeds(own.drop(columns="stage").rename(columns=names))
-                    )
+                    y, error = percent_of(_mean_over(own, "k"))
                     x = own.groupby("k", sort=False)["tokens"].mean()
                     label = short(stage) if method == "vote" else None
                     axis.errorbar(x, y, error, ls=line, capsize=3, label=label, **style)
-            axis.set_xscale("log", base=2)
             axis.xaxis.set_major_formatter("{x:.0f}")
-            axis.set_title(band.replace("_", " "))
             axis.set_xlabel("tokens spent on a question")
-        axes[0, 0].set_ylabel("accuracy (%), 95 % interval")
-        axes[0, 0].set_ylim(-2, 102)
-        put_legend(figure, list(axes[0]))
+        put_legend(figure, axes)
     plt.close(figure)
     return figure
