@@ -16,7 +16,7 @@ SCORES = {  # per seed, one greedy answer to each of four questions
 
 
 def records(scores):
-    shared = {"band": "b", "decoding": "sampled", "texts": [""], "tokens": 3.0}
+    shared = {"band": "longer", "decoding": "sampled", "texts": [""], "tokens": 3.0}
     shared |= {"truncated": 0.0, "well_formed": 1.0}
     return [{"id": f"q{i}", "accuracy": a, **shared} for i, a in enumerate(scores)]
 
@@ -28,6 +28,8 @@ def base(tmp_path):
         for stage, scores in SCORES.items():
             place = folder / "evaluated" / "data" / f"records_{stage}.jsonl"
             write_rows(place, records(scores[seed]))
+        asked = [{"id": f"q{i}", "difficulty": steps} for i, steps in enumerate((5, 5, 6, 6))]
+        write_rows(folder / "evaluated" / "data" / "questions.jsonl", asked)
     return tmp_path
 
 
@@ -46,6 +48,22 @@ def test_the_table_is_written_and_read_back(base, monkeypatch):
     assert "high" in text and "+50.0" in text and "2 seeds" in text
     found = arms.read_table("rates", ["arm", "accuracy"], str(base / "rates.csv"))
     assert found["accuracy"].to_list() == [0.375, 0.875]
+
+
+def test_accuracy_by_number_of_steps_is_the_mean_over_seeds(base):
+    found = arms.by_steps(GROUPS, base)
+    low = found[found["arm"] == "low"].set_index("steps")
+    # 5 steps: questions 0 and 1, right 0 of 2 and 1 of 2; 6 steps: 1 of 2 in both seeds
+    assert low["accuracy"].to_dict() == {5: 0.25, 6: 0.5}
+    assert low[["n", "seeds"]].to_numpy().tolist() == [[2, 2], [2, 2]]
+
+
+def test_the_seconds_of_an_arm_are_the_mean_over_seeds(base):
+    for folder, seconds in ((base, 30.0), (base / "seed-1", 50.0)):
+        write_json(folder / "arm-low" / "manifest.json", {"wall_seconds": seconds})
+    low, high = arms.table(GROUPS, base).to_dict("records")
+    assert low["seconds"] == 40.0
+    assert high["seconds"] != high["seconds"]  # its stage left no manifest
 
 
 def test_curves_hold_every_entry_of_every_log(base):

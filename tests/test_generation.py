@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trlm_utils import generation, nanoworld
+from trlm_utils import generation, models, nanoworld
 
 PROMPTS = ["Ana has 12 apples.", "Compute", "Ben has the ball. May swaps Ben and Dan."]
 
@@ -20,6 +20,30 @@ def test_greedy_agrees_with_generate_one_by_one(model, tokenizer):
         if tokenizer.eos_token_id in alone:
             alone = alone[: alone.index(tokenizer.eos_token_id)]
         assert sample.text == tokenizer.decode(alone, skip_special_tokens=True)
+
+
+def test_layers_that_see_only_what_is_near_agree_with_generate(tokenizer):
+    """The prompts are longer and shorter than the window, and completions leave it behind."""
+    model = models.build_model(tokenizer, hidden_size=16, layers=2, heads=2, window=5)
+    encoded = tokenizer(PROMPTS)["input_ids"]
+    assert min(map(len, encoded)) < 5 < max(map(len, encoded))
+    together = generation.complete(
+        model, encoded, end=-1, pad=tokenizer.pad_token_id, max_new_tokens=12, temperature=0.0
+    )
+    for prompt, ids in zip(encoded, together, strict=True):
+        prompt = torch.tensor([prompt])
+        alone = model.generate(prompt, max_new_tokens=12, do_sample=False, eos_token_id=-1)
+        assert ids == alone[0, prompt.shape[1] :].tolist()
+
+
+def test_a_sliding_layer_sees_the_last_tokens_and_no_padding(tokenizer):
+    config = models.build_model(tokenizer, hidden_size=16, layers=2, heads=2, window=3).config
+    off = float("-inf")
+    mask = torch.tensor([[off, 0, 0, 0, 0], [off, off, off, 0, 0]])[:, None, None]
+    masks = generation._by_kind(config, mask)
+    assert masks["full_attention"] is mask
+    near = [[off, off, 0, 0, 0], [off, off, off, 0, 0]]
+    assert masks["sliding_attention"][:, 0, 0].tolist() == near
 
 
 class Says:

@@ -227,7 +227,7 @@ def write_gguf(path, model, tokenizer):
 
 
 def test_a_gguf_file_is_a_base_model_that_can_be_saved(tmp_path, downloaded):
-    model = models.build_model(downloaded, hidden_size=16, layers=1, heads=8, qk_norm=False)
+    model = models.build_model(downloaded, hidden_size=16, layers=1, heads=8, model_type="llama")
     write_gguf(tmp_path / "model.gguf", model, downloaded)
     loaded, tokenizer = models.load_base(str(tmp_path / "model.gguf"))
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")

@@ -26,6 +26,7 @@ EXPECTED = [
     "11_reward_models",
     "12_algorithms",
     "13_reward_lab",
+    "14_signals",
 ]
 each = pytest.mark.parametrize("path", PATHS, ids=[p.stem for p in PATHS])
 

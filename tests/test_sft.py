@@ -129,6 +129,7 @@ def test_prompt_and_completion_rows_are_packed_too(model, tokenizer, tmp_path):
     ("name", "options", "apart"),
     [
         ("LlamaForCausalLM", {}, True),
+        ("Exaone4ForCausalLM", {"sliding_window": 4, "num_key_value_heads": 2}, True),
         ("Gemma2ForCausalLM", {"head_dim": 8, "num_key_value_heads": 2}, True),
         # a convolution carries the end of one conversation into the next
         ("Lfm2ForCausalLM", CONVOLUTION, False),

@@ -219,9 +219,10 @@ def _complete_batch(
     cache = _cache(model.config)
     position = (mask[:, :width].cumsum(1) - 1).clamp(min=0)
     logits = _next_logits(model, ids, mask[:, :width], position, cache)
-    if _reads_everything(model.config):
-        # each new token attends to all tokens but padding; an additive float mask (0 or -inf)
-        # is used as it is, while transformers would rebuild a 0/1 mask at every token
+    in_place = _in_place(model.config)
+    if in_place:
+        # an additive float mask (0, or -inf on padding) is used as it is, while transformers
+        # would rebuild a 0/1 mask at every token
         added = torch.zeros(mask.shape, dtype=model.dtype, device=mask.device)
         mask = added.masked_fill(mask == 0, float("-inf"))[:, None, None]
 
@@ -246,6 +247,8 @@ def _complete_batch(
             token, done = token[keep], done[keep]
         position = position + 1
         seen = mask[..., : width + step + 1]
+        if in_place:
+            seen = _by_kind(model.config, seen)
         logits = _next_logits(model, token[:, None], seen, position, cache)
     return [row[: row.index(end) + 1] if end in row else row for row in written.tolist()]
 
@@ -285,16 +288,43 @@ def _cache(config: Any) -> Any:
     """A KV cache that is written in place; transformers' own for other kinds of layers."""
     from transformers.cache_utils import Cache, DynamicCache
 
-    if not _reads_everything(config):
+    if not _in_place(config):
         return DynamicCache(config=config)
     layer = _in_place_layer()
     return Cache(layers=[layer() for _ in range(config.num_hidden_layers)])
 
 
-def _reads_everything(config: Any) -> bool:
-    """Whether every layer has full attention (no sliding window, no other kind of layer)."""
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    return kinds == {"full_attention"} and not getattr(config, "sliding_window", None)
+def _kinds(config: Any) -> set[str]:
+    return set(getattr(config, "layer_types", None) or ["full_attention"])
+
+
+def _in_place(config: Any) -> bool:
+    """Whether keys and values of all layers can be written in place.
+
+    They can in layers with full attention, and in layers with a sliding window that
+    ``layer_types`` names, as their masks can then be passed (`_by_kind`).
+    """
+    if "sliding_attention" in _kinds(config):
+        return _kinds(config) <= {"full_attention", "sliding_attention"}
+    return _kinds(config) == {"full_attention"} and not getattr(config, "sliding_window", None)
+
+
+def _by_kind(config: Any, mask: torch.Tensor) -> Any:
+    """The mask of one new token for each kind of layer.
+
+    Args:
+        mask: additive, ``[batch, 1, 1, tokens]``; the last token is the new one.
+
+    Returns:
+        The mask itself where all layers have full attention; otherwise a dictionary, which
+        transformers' models with ``layer_types`` accept: in layers with a sliding window only
+        the last ``sliding_window`` tokens are seen, the new one included.
+    """
+    if "sliding_attention" not in _kinds(config):
+        return mask
+    near = mask.clone()
+    near[..., : max(0, mask.shape[-1] - config.sliding_window)] = float("-inf")
+    return {"full_attention": mask, "sliding_attention": near}
 
 
 def _in_place_layer() -> type:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HEADS = 4  # attention heads of a model made from random weights
+# Architectures of such a model: transformers' model_type -> the name of its classes
+MODEL_TYPES = {"exaone4": "Exaone4", "qwen3": "Qwen3", "llama": "Llama"}
 DTYPES = ("float32", "bfloat16", "float16")  # number formats of a model's weights
 ADAPTER = "adapter_config.json"  # in a folder of LoRA adapters, in place of config.json
 
@@ -28,30 +30,40 @@ def build_model(
     layers: int = 2,
     heads: int = HEADS,
     max_positions: int = 512,
-    qk_norm: bool = True,
+    model_type: str = "exaone4",
+    window: int = 24,
     seed: int = 0,
 ) -> PreTrainedModel:
-    """Make a model with random weights: Qwen3's architecture, embeddings tied.
+    """Make a model with random weights, embeddings tied, in one of three architectures.
 
-    It is Llama's (SmolLM2's) with one part more: queries and keys are normalised before
-    they are compared (Henry et al. 2020, "Query-Key Normalization for Transformers").
+    - ``llama``: SmolLM2's; every layer sees all tokens and their (rotary) positions.
+    - ``qwen3``: the same, and queries and keys are normalised before they are compared
+      (Henry et al. 2020, "Query-Key Normalization for Transformers").
+    - ``exaone4``: the same, and two kinds of layers (LG AI Research 2025, "EXAONE 4.0"). All
+      but the last see the last ``window`` tokens, with positions. The last sees all tokens,
+      without positions (NoPE), so it can find a token by content alone, at any distance.
 
     Args:
-        qk_norm: False leaves that part out, which gives a Llama.
+        model_type: a key of `MODEL_TYPES`.
+        window: tokens that the sliding layers of ``exaone4`` see, the present one included.
 
     Raises:
-        ValueError: when hidden_size is not a multiple of 2 x heads.
+        ValueError: for an unknown model_type; when hidden_size is not a multiple of 2 x heads.
     """
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+    import transformers
 
+    if model_type not in MODEL_TYPES:
+        raise ValueError(f"unknown model_type {model_type!r}; known: {', '.join(MODEL_TYPES)}")
     if hidden_size % (2 * heads):
         raise ValueError(f"hidden_size {hidden_size} is not a multiple of 2 x {heads}")
     torch.manual_seed(seed)
-    make_config, make_model = LlamaConfig, LlamaForCausalLM
-    if qk_norm:
-        make_config, make_model = Qwen3Config, Qwen3ForCausalLM
-    config = make_config(
+    name = MODEL_TYPES[model_type]
+    own = {}
+    if model_type == "exaone4":
+        kinds = ["sliding_attention"] * (layers - 1) + ["full_attention"]
+        own = {"layer_types": kinds, "sliding_window": window}
+    config = getattr(transformers, f"{name}Config")(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
         intermediate_size=3 * hidden_size,
@@ -65,8 +77,9 @@ def build_model(
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        **own,
     )
-    return placed(make_model(config))
+    return placed(getattr(transformers, f"{name}ForCausalLM")(config))
 
 
 def load_base(

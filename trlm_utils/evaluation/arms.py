@@ -2,7 +2,7 @@
 
 A recipe's ``groups`` name the arms. Accuracies come from the records of its evaluation
 stages, training curves from the arms' logs. The optional notebooks read the tables that
-`write` makes: ``<recipe>.csv`` and ``<recipe>_curves.csv``.
+`write` makes: ``<recipe>.csv``, ``<recipe>_curves.csv`` and ``<recipe>_steps.csv``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from typing import Any
 
 from trlm_utils import stats
 from trlm_utils.evaluation import ladder, pooling
-from trlm_utils.files import PROJECT_ROOT, CourseError, runs_root, shown, write_text
+from trlm_utils.files import (
+    PROJECT_ROOT,
+    CourseError,
+    read_json,
+    read_rows,
+    runs_root,
+    shown,
+    write_text,
+)
 
 RECORDED = (
     "ablations",
@@ -47,8 +55,8 @@ def table(groups: Groups, base: Path) -> Any:
         A frame with group, arm, stage, reference, seeds, band, form, decoding, n (questions),
         accuracy with its 95 % interval (`pooling.means`), the paired difference to
         the reference with its 95 % interval (`pooling.pooled`; empty for the reference), and
-        means of checked, tokens, truncated, well_formed. With several seeds also the degrees of
-        freedom of both intervals, df and difference_df.
+        means of checked, tokens, truncated, well_formed, and of the stage's seconds. With
+        several seeds also the degrees of freedom of both intervals, df and difference_df.
     """
     import pandas as pd
 
@@ -62,10 +70,45 @@ def table(groups: Groups, base: Path) -> Any:
         reference = references[group]
         for arm, stage in arms.items():
             names = {"group": group, "arm": arm, "reference": stage == reference}
+            took = {"seconds": _seconds(base, stage)}
             for row in _means(records[stage], stage):
                 key = (reference, stage, *ladder.key_of(row))
-                rows.append(names | row | differences.get(key, {}))
+                rows.append(names | row | differences.get(key, {}) | took)
     return pd.DataFrame(rows)
+
+
+def _seconds(base: Path, stage: str) -> float | None:
+    """Seconds that a stage took, start of its kernel included; mean over the seeds."""
+    manifests = [f / stage / "manifest.json" for f in pooling.seed_folders(base).values()]
+    found = [read_json(path).get("wall_seconds") for path in manifests if path.is_file()]
+    known = [seconds for seconds in found if seconds is not None]
+    return sum(known) / len(known) if known else None
+
+
+def by_steps(groups: Groups, base: Path) -> Any:
+    """Accuracy by number of steps: one row per group, arm, decoding and number of steps.
+
+    Returns:
+        A frame with group, arm, decoding, steps, n, seeds, and accuracy and checked as means
+        over the seeds, all in form "chat"; empty without numbers of steps (`ladder.by_steps`).
+    """
+    import pandas as pd
+
+    rows = []
+    for seed, place in enumerate(record_folders(base, stages_in(groups))):
+        questions = read_rows(place / "questions.jsonl")
+        for group, arms in groups.items():
+            for arm, stage in arms.items():
+                records = read_rows(place / f"records_{stage}.jsonl")
+                found = ladder.by_steps(records, questions, stage, seed)
+                rows += [{"group": group, "arm": arm} | row for row in found]
+    rows = [row for row in rows if row["form"] == "chat"]
+    if not rows:
+        return pd.DataFrame()
+    keys = ["group", "arm", "decoding", "steps"]
+    found = pd.DataFrame(rows).groupby(keys, sort=False)
+    means = found[["accuracy", "checked"]].mean()
+    return means.assign(n=found["n"].first(), seeds=found["seed"].nunique()).reset_index()
 
 
 def _means(records: Sequence[list[dict[str, Any]]], stage: str) -> list[dict[str, Any]]:
@@ -174,6 +217,7 @@ def write(groups: Groups, base: Path, name: str) -> str:
     file = base / f"{name}.csv"
     write_text(file, found.to_csv(index=False))
     write_text(base / f"{name}_curves.csv", curves(groups, base).to_csv(index=False))
+    write_text(base / f"{name}_steps.csv", by_steps(groups, base).to_csv(index=False))
     lines = []
     shown_rows = found[(found["decoding"] == "sampled") & (found["form"] == "chat")]
     for (group, band), rows in shown_rows.groupby(["group", "band"], sort=False):

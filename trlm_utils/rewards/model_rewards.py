@@ -146,12 +146,12 @@ def learned(
     Raises:
         ValueError: when a model is missing.
 
-    >>> from transformers import LlamaForSequenceClassification
+    >>> from transformers import Exaone4ForSequenceClassification
     >>> from trlm_utils import models as networks, tokenization
     >>> tokenizer = tokenization.build_tokenizer(["What is 2 + 2? The answer is 4."])
     >>> config = networks.build_model(tokenizer).config
     >>> config.num_labels = 1
-    >>> asked = Models(tokenizer=tokenizer, judge=LlamaForSequenceClassification(config))
+    >>> asked = Models(tokenizer=tokenizer, judge=Exaone4ForSequenceClassification(config))
     >>> (score,) = learned(["4"], [chat.to_prompt("What is 2 + 2?")], models=asked)
     >>> 0.0 < score < 1.0
     True

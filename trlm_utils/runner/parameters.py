@@ -20,7 +20,7 @@ from trlm_utils import chat, nanoworld, tokenization
 from trlm_utils.curation import gsm8k, mixture
 from trlm_utils.evaluation import suites
 from trlm_utils.files import PROJECT_ROOT, CourseError, from_root, shown
-from trlm_utils.models import DTYPES, HEADS
+from trlm_utils.models import DTYPES, HEADS, MODEL_TYPES
 from trlm_utils.rewards import mixes
 from trlm_utils.training import configuration, preflight
 from trlm_utils.training.optimizers import OPTIMIZERS
@@ -161,12 +161,14 @@ CHOICES: dict[str, Sequence[str]] = {
     "CONTRACT": tuple(chat.CONTRACTS),
     "METHOD": ("ppo", "rloo", "process"),
     "CREDIT": ("sum", "min"),
+    "SIGNAL": ("rejection", "random", "distillation", "self_distillation"),
     "PAIRS": ("on_policy", "dataset"),
     "IMPORTANCE": ("token", "sequence"),
     "OPTIMIZER": OPTIMIZERS,
     "LR_SCHEDULER": configuration.SCHEDULERS,
     "SCALE_REWARDS": ("group", "batch", "none"),
     "DTYPE": DTYPES,
+    "MODEL_TYPE": tuple(MODEL_TYPES),
     "ROLLOUT_DTYPE": DTYPES,
 }
 # Parameter -> (condition, condition in words). A name means the same in every notebook.
@@ -177,7 +179,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "MAX_LENGTH MAX_NEW_TOKENS MAX_TOKENS MICRO_BATCH PROMPTS_PER_STEP SAMPLES "
             "STAGE1_ROWS STAGE2_ROWS DPO_PROMPTS GRPO_PROMPTS PREFERENCE_ROWS "
             "ACCUMULATION HIDDEN_SIZE LAYERS VOCAB_SIZE SAVE_STEPS EVAL_BATCH PROBE_PROMPTS "
-            "PASS_SAMPLES DIRECT_STEPS LOOK_EVERY ITERATIONS EPSILON TEMPERATURE LORA_ALPHA"
+            "PASS_SAMPLES DIRECT_STEPS LOOK_EVERY ITERATIONS EPSILON TEMPERATURE LORA_ALPHA "
+            "PROMPTS ROUNDS TEACHER_TEMPERATURE WINDOW"
         ).split(),
         (_positive, "must be above 0"),
     ),
@@ -251,6 +254,8 @@ def _check_training(values: dict[str, Any]) -> None:
             raise ValueError(f"LOSS_TYPE {loss} needs IMPORTANCE {level}")
     if values.get("ROLLOUT_DTYPE", "float32") != "float32" and not values["FAST_ROLLOUTS"]:
         raise ValueError("ROLLOUT_DTYPE needs FAST_ROLLOUTS: TRL draws with the policy itself")
+    if values.get("SIGNAL") == "distillation" and not values["TEACHER_FROM"]:
+        raise ValueError("SIGNAL distillation needs TEACHER_FROM, a stage with a stronger model")
     if values.get("OPTIMIZER") == "muon" and values.get("LORA_RANK"):
         raise ValueError("LORA_RANK needs OPTIMIZER adamw: Muon is for whole matrices")
     for check, reason in values.get("ALLOW_FAILED", {}).items():

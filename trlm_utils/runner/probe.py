@@ -123,7 +123,7 @@ def main() -> None:
     options = vars(parser.parse_args())
 
     import trl  # noqa: F401
-    from transformers import LlamaForCausalLM  # noqa: F401
+    from transformers import Exaone4ForCausalLM  # noqa: F401
     from trl import SFTTrainer  # noqa: F401
 
     startup = time.time() - options.pop("asked")

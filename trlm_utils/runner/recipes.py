@@ -49,7 +49,7 @@ from trlm_utils.runner.parameters import (
 )
 from trlm_utils.runner.recipe_file import Entry, RecipeFile, Scale, find_recipe
 
-MAY_BE_EMPTY = ("TEXT_FROM", "MODEL_FROM", "REWARDS_FROM", "REWARD_MODEL_FROM")
+MAY_BE_EMPTY = ("TEXT_FROM", "MODEL_FROM", "REWARDS_FROM", "REWARD_MODEL_FROM", "TEACHER_FROM")
 
 
 @dataclass(frozen=True)
