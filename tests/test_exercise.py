@@ -18,7 +18,6 @@ HERE = Path(__file__).parent
 DOUBLE = [((1,), 2, "one"), ((3,), 6, "three")]
 NOTEBOOKS = sorted(publish.NOTEBOOKS.glob("*.ipynb"))
 WITHOUT = (  # notebooks whose exercises are still to come
-    "00_start_here",
     "01_data_curation",
     "03_sft_stage2",
     "04_dpo",
