@@ -22,7 +22,7 @@ endif
 BASE_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help course compare careful controls ablations hacking algorithms test test-fast real smoke lint notebooks slides browser rehearse verify benchmark gpu threads doctor lab clean
+.PHONY: help course compare careful controls lengths frontier ablations hacking algorithms test test-fast real smoke lint notebooks slides browser rehearse verify benchmark gpu threads doctor lab clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,7 +44,13 @@ careful: SEEDS = 0,1,2,3,4
 careful: $(READY) ## train on clean data alone, and GRPO after it, beside the ladder of nano
 	$(PY) -m trlm_utils run careful --seed $(SEEDS) $(ARGS)
 
-ablations hacking algorithms controls: SEEDS = 0,1,2
+ablations hacking algorithms controls frontier: SEEDS = 0,1,2
+lengths: $(READY) ## how far a trained length carries, by architecture
+	$(PY) -m trlm_utils run lengths --seed $(SEEDS) $(ARGS)
+
+frontier: $(READY) ## GRPO for longer and on longer prompts: accuracy against minutes
+	$(PY) -m trlm_utils run frontier --seed $(SEEDS) $(ARGS)
+
 ablations: $(READY) ## train the arms that notebook 10 reads: three seeds, resumable, long
 	$(PY) -m trlm_utils run ablations --seed $(SEEDS) $(ARGS)
 

@@ -28,7 +28,9 @@ RECORDED = (
     "algorithms",
     "careful",
     "controls",
+    "frontier",
     "hacking",
+    "lengths",
 )  # recipes whose tables are read by notebooks
 Groups = dict[str, dict[str, str]]
 
