@@ -135,7 +135,8 @@ def outline(kind: str, box: Box, dashed: bool = False, strong: bool = False) -> 
         "step": ("#ffffff", INK),
         "card": ("#ffffff", "#b5b5b5"),
     }[kind]
-    style = f'fill="{fill}" stroke="{INK if strong else stroke}" stroke-width="{4 if strong else 2}"'
+    stroke, thick = (INK, 4) if strong else (stroke, 2)
+    style = f'fill="{fill}" stroke="{stroke}" stroke-width="{thick}"'
     style += ' stroke-dasharray="6 4"' if dashed else ""
     if kind == "model":
         cut = min(14, height / 3)
