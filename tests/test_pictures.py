@@ -42,7 +42,6 @@ def test_committed_pictures_are_what_the_sources_render():
     rendered = pictures.pictures()
     committed = {p.name: p.read_text(encoding="utf-8") for p in pictures.PICTURES.glob("*.svg")}
     assert committed == rendered, "run `make pictures`"
-    assert pictures.pictures() == rendered
 
 
 @each
