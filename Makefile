@@ -22,7 +22,7 @@ endif
 BASE_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help course compare careful controls lengths frontier ablations hacking algorithms test test-fast real smoke lint notebooks slides browser rehearse verify benchmark gpu threads doctor lab clean
+.PHONY: help course compare careful controls lengths frontier ablations hacking algorithms test test-fast real smoke lint notebooks pictures slides browser rehearse verify benchmark gpu threads doctor lab clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -89,6 +89,9 @@ notebooks: $(READY) ## put the outputs of the last nano run into the committed n
 	$(PY) -m trlm_utils run deep_dives --force
 	$(PY) -m tools.costs
 	$(PY) -m tools.publish publish
+
+pictures: $(READY) ## render the drawn pictures of the notebooks from their sources
+	$(PY) -m tools.pictures
 
 slides: $(READY) ## notebooks as slides in runs/slides (NOTEBOOKS="05_grpo_rewards ...")
 	$(PY) -m tools.slides $(NOTEBOOKS)

@@ -82,6 +82,31 @@ def test_one_file_that_fetches_nothing(tmp_path):
     assert "<mi>x</mi>" in page and "&lt;b&gt;" in page and "<b>" not in page
 
 
+def test_a_drawn_picture_is_in_the_file_beside_its_sentence(tmp_path):
+    import base64
+
+    import nbformat
+
+    (tmp_path / "p.svg").write_text("<svg/>")
+    text = "# T\n\nWhy.\n\n" + "long " * 90 + "\n\nLook.\n\n![what it shows](p.svg)\n\nThen."
+    sentence = slides.sections([new_markdown_cell(text)])[0][3]
+    assert sentence.source == "Look.\n\n![what it shows](p.svg)"
+    nbformat.write(new_notebook(cells=[new_markdown_cell(text)]), tmp_path / "n.ipynb")
+    page = slides.export(tmp_path / "n.ipynb", tmp_path / "out").read_text()
+    inside = base64.b64encode(b"<svg/>").decode()
+    (image,) = re.findall("<img[^>]*>", page)
+    assert f'src="data:image/svg+xml;base64,{inside}"' in image and 'alt="what it shows"' in image
+
+
+def test_pictures_of_an_executed_copy_are_those_of_the_notebook(tmp_path):
+    link = '<img src="../figures/pictures/dpo.svg" />'
+    assert "base64" in slides.embedded(link, tmp_path)
+    with pytest.raises(CourseError, match="no picture nope.svg"):
+        slides.embedded('<img src="nope.svg" />', tmp_path)
+    data = '<img src="data:image/png;base64,aaaa" />'
+    assert slides.embedded(data, tmp_path) == data
+
+
 def test_what_is_missing_is_said_in_one_line(monkeypatch, capsys):
     assert slides.main(["05_nope"]) == 2
     assert "no notebook notebooks/05_nope.ipynb" in capsys.readouterr().err

@@ -11,6 +11,7 @@ MathML, so nothing is downloaded during a presentation.
 from __future__ import annotations
 
 import argparse
+import base64
 import html
 import re
 import sys
@@ -31,6 +32,7 @@ LONGEST_CODE = 18  # lines; longer code is not shown
 LONGEST_OUTPUT, WIDTH = 22, 100  # lines, and characters per line
 TALLEST_TABLE = 16  # rows at full size; larger tables are drawn smaller
 PAGE = 640  # usable height of a slide in pixels
+PICTURE = 540  # greatest height of a drawn picture there, as in slides_template
 LEFT_OUT = {"Parameters", "Save", "Exercises", "Solutions"}  # sections that are not shown in a talk
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 
@@ -74,9 +76,9 @@ class OfflineSlides(SlidesExporter):
         config.OfflineSlides.preprocessors = [Paginate]
         return config
 
-    def markdown2html(self, _context: Any, source: str) -> str:
-        """Convert a Markdown cell to HTML, with MathML instead of MathJax."""
-        return markdown(source)
+    def markdown2html(self, context: Any, source: str) -> str:
+        """Convert a Markdown cell to HTML, with MathML instead of MathJax, and its pictures."""
+        return embedded(markdown(source), Path(context["resources"]["metadata"]["path"]))
 
     markdown2html.jinja_pass_arg = SlidesExporter.markdown2html.jinja_pass_arg
 
@@ -98,8 +100,9 @@ def sections(cells: Sequence[Any]) -> list[list[Any]]:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Split Markdown at blank lines; a heading stays with the following paragraph."""
-    parts = [part for part in re.split(r"\n\s*\n", text.strip()) if part.strip()]
+    """Split Markdown at blank lines; a heading stays with the paragraph that follows it, a
+    picture with the one before it, which says what to look at."""
+    parts = [p for p in re.split(r"\n\s*\n(?!\s*!\[)", text.strip()) if p.strip()]
     if len(parts) > 1 and parts[0].startswith("#"):
         parts[:2] = ["\n\n".join(parts[:2])]
     return parts
@@ -139,7 +142,7 @@ def height(cell: Any) -> float:
         lines = re.sub(r"<[^>]+>", "", page).strip().split("\n")
         size = sum(45.0 * (1 + len(line) // 72) for line in lines if line.strip())
         formulas = sum(bool(block) for block, _ in _FORMULA.findall(cell.source))
-        return size + 60 * formulas + 40 * page.count("<h")
+        return size + 60 * formulas + 40 * page.count("<h") + PICTURE * page.count("<img")
     if not cell.outputs:
         return 26.0 * (cell.source.count("\n") + 1) + 20
     data = cell.outputs[0].data
@@ -199,6 +202,29 @@ def markdown(text: str) -> str:
 
     page = markdown2html_mistune(_FORMULA.sub(keep, text))
     return re.sub(r"FORMULA(\d+)END", lambda found: formulas[int(found[1])], page)
+
+
+def embedded(page: str, folder: Path) -> str:
+    """HTML with its SVG pictures inside, in place of links to their files.
+
+    Args:
+        page: the HTML.
+        folder: of the notebook, from which the links start; an executed copy has those of
+            the notebook that it was made from.
+
+    Raises:
+        CourseError: when there is no such picture.
+    """
+
+    def inside(found: re.Match[str]) -> str:
+        name = found[1]
+        for start in (folder, PROJECT_ROOT / "notebooks"):
+            if (start / name).is_file():
+                encoded = base64.b64encode((start / name).read_bytes()).decode()
+                return f'src="data:image/svg+xml;base64,{encoded}"'
+        raise CourseError(f"no picture {name}; make pictures renders those of the course")
+
+    return re.sub(r'(?<=<img )src="([^":]+\.svg)"', inside, page)
 
 
 def _highlighting() -> str:
