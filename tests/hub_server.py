@@ -52,7 +52,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer({"errors": [], "warnings": []})
         if self.path == "/api/repos/create":
             return self.create(json.loads(body))
-        found = re.fullmatch(r"/api/(model|dataset)s/(.+)/(preupload|commit|branch)/(.+)", self.path)
+        found = re.fullmatch(
+            r"/api/(model|dataset)s/(.+)/(preupload|commit|branch)/(.+)", self.path
+        )
         if not found or (found[1], found[2]) not in hub.repositories:
             return self.answer({"error": f"no {self.path} here"}, 404)
         branches = hub.repositories[found[1], found[2]]
