@@ -10,7 +10,7 @@ from huggingface_hub import constants
 from trlm_utils import files, keys
 from trlm_utils.curation import mixture
 from trlm_utils.files import CourseError, write_json, write_rows
-from trlm_utils.runner import command, recipes
+from trlm_utils.runner import command, kernel, recipes
 from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.stage import Stage
 from trlm_utils.training import hub
@@ -139,3 +139,11 @@ def test_the_environment_goes_before_the_file(stand_in, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "other")
     assert keys.find("HF_TOKEN") == "other" == keys.secrets()["HF_TOKEN"]
     assert keys.find("NOT_THERE") == ""
+
+
+def test_secrets_of_the_file_are_removed_from_executed_notebooks(stand_in, tmp_path, monkeypatch):
+    (tmp_path / ".env").write_text("MY_API_KEY='correct horse battery'\nPLAIN=readable text\n")
+    path = tmp_path / "n.ipynb"
+    path.write_text("key correct horse battery, readable text")
+    kernel.redact(path, kernel.secret_values())
+    assert path.read_text() == "key [removed], readable text"

@@ -3,6 +3,7 @@
     python -m trlm_utils run nano
     python -m trlm_utils run nano --seed 0,1,2
     python -m trlm_utils run nano --seed 1 --set 06_grpo.LEARNING_RATE=2.0e-4
+    python -m trlm_utils run nano --set '*.TRACKER=tensorboard'
     python -m trlm_utils list | doctor | compare | show, report, record or verify RECIPE
     python -m trlm_utils chat runs/nano/03_sft_stage2 runs/nano/06_grpo
     python -m trlm_utils push runs/nano/06_grpo owner/name
