@@ -82,7 +82,6 @@ def upload(folder: Path, name: str) -> list[str]:
     Raises:
         CourseError: when it failed; says why and the command that pushes again.
     """
-    check(name)
     with _Attempt(folder, name) as api:
         if (folder / "model").is_dir():
             return [_push_model(api, folder, name)]
@@ -110,6 +109,7 @@ class _Attempt:
         from huggingface_hub import HfApi
         from huggingface_hub.utils import disable_progress_bars
 
+        check(self.name)
         disable_progress_bars()
         return HfApi(token=keys.find("HF_TOKEN"))
 

@@ -96,7 +96,11 @@ def _prepare(name: str, stage: Stage, run: str) -> None:
         os.environ.setdefault("WANDB_MODE", "online" if key else "offline")
         os.environ.setdefault("WANDB_PROJECT", keys.find("WANDB_PROJECT") or stage.recipe)
         os.environ.setdefault("WANDB_SILENT", "true")
-        own = {"WANDB_DIR": folder, "WANDB_RUN_ID": run.replace("/", "-"), "WANDB_RESUME": "allow"}
+        own = {
+            "WANDB_DIR": folder,
+            "WANDB_RUN_ID": run.replace("/", "-")[-64:],
+            "WANDB_RESUME": "allow",
+        }
         os.environ.update({name: str(value) for name, value in own.items()})
 
 
