@@ -109,12 +109,22 @@ def test_code_and_the_files_beside_it_count(root, tmp_path, stage, file, name):
         ("02_sft_stage1", "plots.py"),
         ("07_evaluation", "plots.py"),
         ("00_start_here", "doctor.py"),
+        ("06_grpo", "training/hub.py"),
+        ("06_grpo", "training/trackers.py"),
         ("07_evaluation", "training/sft.py"),
     ],
 )
 def test_what_a_stage_does_not_use_does_not_count(root, tmp_path, stage, file):
     change = appended(root / "trlm_utils" / file, "\nnew = 1\n")
     assert differing(planned(root, stage), tmp_path, change) == set()
+
+
+def test_where_log_and_results_are_copied_to_does_not_count(root, tmp_path):
+    def found(**values):
+        return digest.inputs_digest(planned(root, "06_grpo", **values), tmp_path)
+
+    assert found() == found(TRACKER="tensorboard", PUSH_TO="me/tiny", RUN_DIR="elsewhere")
+    assert found() != found(KL_BETA=0.5)
 
 
 def test_imports_are_followed_into_functions_and_no_further(root):

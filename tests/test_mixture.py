@@ -229,29 +229,6 @@ def test_world_rows_keep_their_ids(tmp_path):
     assert {row["id"].split("/")[0] for row in mixture.read(tmp_path / "out")} == {"sft_stage2"}
 
 
-def test_push_uploads_what_was_kept_and_not_what_was_left_out(plain, tmp_path, monkeypatch):
-    import huggingface_hub
-
-    calls = []
-
-    class Api:
-        def create_repo(self, name, **options):
-            calls.append((name, options))
-            return type("Url", (str,), {"repo_id": name})(f"hub/{name}")
-
-        def upload_folder(self, **options):
-            calls.append(options)
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    with pytest.raises(CourseError, match="not a finished collection"):
-        mixture.push(tmp_path, "me/set")
-    mixture.collect("sft_stage1", {"sources": [plain]}, tmp_path / "out")
-    assert mixture.push(tmp_path / "out", "me/set") == "hub/me/set"
-    (_, created), uploaded = calls
-    assert created["private"] is True
-    assert uploaded["ignore_patterns"] == [mixture.REJECTED]
-
-
 @pytest.mark.parametrize(
     ("spec", "said"),
     [

@@ -180,6 +180,27 @@ def test_kernels_get_no_secrets_unless_the_hub_is_needed(monkeypatch):
         assert "HF_TOKEN" in os.environ
 
 
+@pytest.mark.parametrize(
+    ("parameters", "kept"),
+    [
+        ({}, set()),
+        ({"TRACKER": "tensorboard", "PUSH_TO": ""}, set()),
+        ({"TRACKER": "wandb"}, {"WANDB_API_KEY"}),
+        ({"PUSH_TO": "me/tiny"}, {"HF_TOKEN"}),
+    ],
+)
+def test_a_stage_gets_the_secret_that_its_tracker_or_push_needs(monkeypatch, parameters, kept):
+    secrets = {"HF_TOKEN", "WANDB_API_KEY", "OTHER_SECRET"}
+    for name in secrets:
+        monkeypatch.setenv(name, "x" * 20)
+    for name in ("HF_HUB_OFFLINE", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    with kernel.environment(kernel.kernel_environment(False, parameters)):
+        assert secrets & set(os.environ) == kept
+        assert ("WANDB_MODE" in os.environ) == ("WANDB_API_KEY" not in kept)
+        assert ("HF_HUB_OFFLINE" in os.environ) == ("HF_TOKEN" not in kept)
+
+
 def test_secrets_are_removed_from_executed_notebooks(tmp_path, monkeypatch):
     monkeypatch.setenv("MY_API_KEY", "correct-horse-battery")
     token = "hf_" + "a" * 30

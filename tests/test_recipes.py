@@ -98,6 +98,17 @@ def test_bad_overrides_get_one_line(override, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_parameter_may_be_set_in_every_stage_that_has_it():
+    overrides = ["*.SAVE_STEPS=7", "04_dpo.SAVE_STEPS=9"]
+    plan = recipes.load_plan("nano", overrides=overrides)
+    found = {
+        s.stage: s.parameters["SAVE_STEPS"] for s in plan.stages if "SAVE_STEPS" in s.parameters
+    }
+    assert found == {"02_sft_stage1": 7, "03_sft_stage2": 7, "04_dpo": 9, "06_grpo": 7}
+    with pytest.raises(RecipeError, match=r"--set \*.TRAKER: no parameter 'TRAKER'; did you mean"):
+        recipes.load_plan("nano", overrides=["*.TRAKER=wandb"])
+
+
 def test_a_whole_number_is_fine_for_a_float():
     plan = recipes.load_plan("nano", overrides=["02_sft_stage1.EPOCHS=2"])
     assert plan.stages[2].parameters["EPOCHS"] == 2.0

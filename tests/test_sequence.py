@@ -3,6 +3,7 @@
 These take minutes; `pytest -m "not sequence"` leaves them out.
 """
 
+import importlib.util
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+import hub_server
 import pytest
 
 from trlm_utils.files import PROJECT_ROOT, read_json, read_rows, write_rows
@@ -244,6 +246,41 @@ def test_an_edited_plot_costs_no_training(smoke, tmp_path):
     assert done.stdout.count("already finished") == len(STAGES) - 1
     assert "went on from step" in (folder / "notebook.ipynb").read_text()
     same_result(folder, runs / "smoke" / "03_sft_stage2")
+
+
+def test_a_tracked_and_pushed_stage_is_the_same_and_keeps_its_secret(smoke, tmp_path, monkeypatch):
+    """The token is in ``.env``; the Hub is a stand-in. Nothing that the run leaves has it."""
+    pytest.importorskip("dotenv", reason="python-dotenv is not installed")
+    runs, _ = smoke
+    root = tmp_path / "project"
+    for name in ("trlm_utils", "notebooks", "figures"):
+        shutil.copytree(PROJECT_ROOT / name, root / name)
+    shutil.copytree(runs / "smoke", tmp_path / "runs" / "smoke")
+    (root / ".env").write_text(f"HF_TOKEN={hub_server.TOKEN}\n")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    tracker = "tensorboard" if importlib.util.find_spec("tensorboard") else "none"
+    values = {"KEEP_CHECKPOINTS": "true", "PUSH_TO": "me/tiny", "TRACKER": tracker}
+    chosen = [part for k, v in values.items() for part in ("--set", f"06_grpo.{k}={v}")]
+    with hub_server.Hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        arguments = ("run", "smoke", "--only", "06_grpo", "--force", *chosen)
+        done = command(tmp_path / "runs", *arguments, root=root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "runs" / "smoke" / "06_grpo"
+    weights = (folder / "model" / "model.safetensors").read_bytes()
+    assert weights == (runs / "smoke/06_grpo/model/model.safetensors").read_bytes()
+    assert hub.files("me/tiny-06_grpo")["model.safetensors"] == weights
+    assert set(hub.repositories["model", "me/tiny-06_grpo"]) == {
+        "main",
+        "step_1",
+        "step_2",
+        "step_3",
+    }
+    assert (folder / "tracker").is_dir() == (tracker != "none")
+    kept = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert folder / "notebook.ipynb" in kept and folder.parent / "report.html" in kept
+    assert not [path for path in kept if hub_server.TOKEN.encode() in path.read_bytes()]
+    assert hub_server.TOKEN not in done.stdout + done.stderr
 
 
 FAILING = """

@@ -32,7 +32,7 @@ from trlm_utils.files import (
 from trlm_utils.machine import package_versions, peak_device_memory_mb, peak_memory_mb
 
 STARTED = "TRLM_STAGE_STARTED"  # environment variable set by the runner: start of this stage
-NO_OUTPUTS = ("checkpoints", "figures")  # folders of a stage that no later stage reads
+NO_OUTPUTS = ("checkpoints", "figures", "tracker")  # folders that no later stage reads
 
 
 @dataclass

@@ -211,29 +211,6 @@ def read(folder: Path, seed: int | None = None) -> list[Row]:
     return rows
 
 
-def push(folder: Path, repository: str) -> str:
-    """Upload a finished collection to the Hub, privately; returns its address.
-
-    Needs a token in the environment (HF_TOKEN), which is never printed or stored.
-
-    Raises:
-        CourseError: when the collection is not finished.
-    """
-    from huggingface_hub import HfApi
-
-    if not (folder / METADATA).is_file():
-        raise CourseError(f"{shown(folder)} is not a finished collection")
-    api = HfApi()
-    made = api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
-    api.upload_folder(
-        folder_path=folder,
-        repo_id=made.repo_id,
-        repo_type="dataset",
-        ignore_patterns=[REJECTED],
-    )
-    return str(made)
-
-
 def _brought(
     batch: Iterable[Row | BadRow], kind: str, source: Row, first: int
 ) -> tuple[list[Row], list[tuple[str, Any]]]:

@@ -3,8 +3,10 @@
     python -m trlm_utils run nano
     python -m trlm_utils run nano --seed 0,1,2
     python -m trlm_utils run nano --seed 1 --set 06_grpo.LEARNING_RATE=2.0e-4
+    python -m trlm_utils run nano --set '*.TRACKER=tensorboard'
     python -m trlm_utils list | doctor | compare | show, report, record or verify RECIPE
     python -m trlm_utils chat runs/nano/03_sft_stage2 runs/nano/06_grpo
+    python -m trlm_utils push runs/nano/06_grpo owner/name
 
 Exit status: 0 success, 1 a stage failed, 2 invalid request.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from trlm_utils.doctor import examine
 from trlm_utils.evaluation import arms
@@ -65,6 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
     talks.add_argument("--temperature", type=float, default=0.0, help="0 is greedy, the default")
     talks.add_argument("--max-new-tokens", type=int, default=160)
     talks.add_argument("--system", default="", help="system message before every question")
+    pushes = commands.add_parser("push", help="push a stage's model or data to the Hub, privately")
+    pushes.add_argument("folder", help="a stage of a run, as runs/nano/06_grpo")
+    pushes.add_argument("name", help="owner/name: the beginning of the repositories' names")
     commands.add_parser("list", help="list the recipes")
     commands.add_parser("doctor", help="look at this machine")
     return parser
@@ -120,6 +126,15 @@ def _dispatch(options: argparse.Namespace) -> int:
 
         how = {"temperature": options.temperature, "budget": options.max_new_tokens}
         talk.talk(options.folders, **how, system=options.system)
+        return 0
+    if options.command == "push":
+        from trlm_utils.training import hub
+
+        hub.check(options.name)
+        try:
+            print("\n".join(hub.upload(Path(options.folder), options.name)))
+        except CourseError as error:
+            raise RunFailed(str(error)) from None
         return 0
     if options.command == "verify":
         from trlm_utils.runner import verify

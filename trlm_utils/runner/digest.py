@@ -2,7 +2,8 @@
 
 The dependencies are found automatically:
 
-- the code cells of its notebook, and its parameters except the run's folder (RUN_DIR);
+- the code cells of its notebook, and its parameters except those in `NO_INPUTS`: where it
+  runs, and where its log and its results are copied to;
 - the modules of the package that the notebook imports, directly or indirectly, including
   lazy imports. Comments and layout of code do not count, docstrings do;
 - data files of those modules, which a module names by ``Path(__file__).with_name("...")``;
@@ -54,7 +55,10 @@ SHOWS = {  # modules that do not influence results, with the reason
     "trlm_utils.doctor": "prints what this machine has",
     "trlm_utils.exercise": "checks what a reader wrote, after the training",
     "trlm_utils.energy": "reads a counter of the processor into the manifest",
+    "trlm_utils.training.trackers": "copies the log to a tracker",
+    "trlm_utils.training.hub": "copies results to the Hub",
 }
+NO_INPUTS = ("RUN_DIR", "TRACKER", "PUSH_TO")  # parameters that do not influence results
 PATHS = ("BASE_MODEL", "DATA_DIR", "HUB_MIRROR", "SUITE_DIR")  # parameters with a path
 TABLES = ("arms.read_table", "arms.find_table")  # functions with which a notebook reads a table
 PACKAGES = (
@@ -104,8 +108,8 @@ def dependencies(plan: StagePlan, run: Path) -> dict[str, str]:
 
 
 def parameters(plan: StagePlan) -> dict[str, Any]:
-    """A stage's parameters without the run's folder."""
-    return {name: value for name, value in plan.parameters.items() if name != "RUN_DIR"}
+    """A stage's parameters that its result depends on: without `NO_INPUTS`."""
+    return {name: value for name, value in plan.parameters.items() if name not in NO_INPUTS}
 
 
 # --- code ---------------------------------------------------------------------------

@@ -10,13 +10,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from trlm_utils import keys
 from trlm_utils.files import PROJECT_ROOT, shown
 from trlm_utils.runner.recipes import StagePlan
 from trlm_utils.runner.warm import Kernels, WarmKernel
 from trlm_utils.stage import STARTED
-
-SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL", re.IGNORECASE)
+from trlm_utils.training import hub, trackers
 
 KERNEL_ARGUMENTS = ["--IPKernelApp.log_level=CRITICAL"]
 
@@ -25,8 +26,15 @@ class RunFailed(RuntimeError):
     """A stage failed; the message says why, in one line."""
 
 
-def kernel_environment(needs_hub: bool) -> dict[str, str]:
-    """Environment variables of the kernels: offline unless needed, quiet, without secrets."""
+def kernel_environment(needs_hub: bool, parameters: dict[str, Any] | None = None) -> dict[str, str]:
+    """Environment variables of a kernel: offline unless needed, quiet, without secrets.
+
+    Args:
+        needs_hub: whether the recipe needs the Hub: then nothing is taken away, and the secrets
+            in ``.env`` are added.
+        parameters: those of the stage; TRACKER and PUSH_TO keep the variables that they need.
+    """
+    values = parameters or {}
     quiet = {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
@@ -35,10 +43,16 @@ def kernel_environment(needs_hub: bool) -> dict[str, str]:
         "TQDM_DISABLE": "1",
         "OMP_WAIT_POLICY": "passive",  # waiting threads must not occupy a core
     }
+    if values.get("TRACKER") == "trackio" and values.get("RUN_DIR"):
+        own = str(Path(values["RUN_DIR"]) / "trackio")
+        quiet["TRACKIO_DIR"] = os.environ.get("TRACKIO_DIR") or own
     if needs_hub:
-        return quiet
-    secrets = {name: "" for name in os.environ if SECRET_NAME.search(name)}
-    return quiet | secrets | {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
+        return keys.secrets() | quiet
+    taken = {name: "" for name in keys.secrets()}
+    taken |= {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
+    needed = trackers.VARIABLES.get(values.get("TRACKER", ""), ())
+    needed += hub.VARIABLES if values.get("PUSH_TO") else ()
+    return quiet | {name: value for name, value in taken.items() if name not in needed}
 
 
 @contextlib.contextmanager
@@ -64,8 +78,10 @@ def _set_variable(name: str, value: str | None) -> None:
 @contextlib.contextmanager
 def kernels(stages: Sequence[StagePlan], needs_hub: bool) -> Iterator[Kernels]:
     """Kernels for stages; each is prepared while the stage before runs (`runner.warm`)."""
-    with environment(kernel_environment(needs_hub)):
-        variables = dict(os.environ)
+    variables = []
+    for stage in stages:
+        with environment(kernel_environment(needs_hub, stage.parameters)):
+            variables.append(dict(os.environ))
     ahead = Kernels([stage.notebook for stage in stages], variables, KERNEL_ARGUMENTS)
     try:
         yield ahead
@@ -96,7 +112,7 @@ def execute(
     secrets = secret_values()
     started = {STARTED: str(time.time())}
     try:
-        with environment(kernel_environment(needs_hub) | started):
+        with environment(kernel_environment(needs_hub, plan.parameters) | started):
             papermill.execute_notebook(
                 str(plan.notebook),
                 str(output),
@@ -129,8 +145,8 @@ def execute(
 
 
 def secret_values() -> list[str]:
-    """Values of environment variables whose names suggest a secret."""
-    return [v for k, v in os.environ.items() if SECRET_NAME.search(k) and len(v) >= 8]
+    """Values in the environment and in ``.env`` whose names suggest a secret."""
+    return [value for value in keys.secrets().values() if len(value) >= 8]
 
 
 def redact(notebook: Path, secrets: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from trlm_utils.evaluation import suites
 from trlm_utils.files import PROJECT_ROOT, CourseError, from_root, shown
 from trlm_utils.models import DTYPES, HEADS, MODEL_TYPES
 from trlm_utils.rewards import mixes
-from trlm_utils.training import configuration, preflight
+from trlm_utils.training import configuration, hub, preflight, trackers
 from trlm_utils.training.optimizers import OPTIMIZERS
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
@@ -167,6 +167,7 @@ CHOICES: dict[str, Sequence[str]] = {
     "OPTIMIZER": OPTIMIZERS,
     "LR_SCHEDULER": configuration.SCHEDULERS,
     "SCALE_REWARDS": ("group", "batch", "none"),
+    "TRACKER": trackers.NAMES,
     "DTYPE": DTYPES,
     "MODEL_TYPE": tuple(MODEL_TYPES),
     "ROLLOUT_DTYPE": DTYPES,
@@ -216,7 +217,7 @@ def check_values(name: str, values: dict[str, Any], where: str) -> None:
         if key in RULES and not RULES[key][0](value):
             raise RecipeError(f"{where}: {key} is {value!r}: {RULES[key][1]}")
     try:
-        for check in (_check_rewards, _check_training, _check_data, _check_shape, _check_places):
+        for check in CHECKS:
             check(values)
         if values.get("SOURCE") == "gsm8k" and not values["DATA_DIR"]:
             raise ValueError(f"DATA_DIR is not set: add --set {name}.DATA_DIR=FOLDER")
@@ -313,6 +314,23 @@ def _check_places(values: dict[str, Any]) -> None:
     for key in (name for name in values if name.endswith("TABLE")):
         if values[key] and not (place := Path(PROJECT_ROOT, values[key])).is_file():
             raise ValueError(f"{key} {shown(place)} is not a file")
+
+
+def _check_copies(values: dict[str, Any]) -> None:
+    """Check that a tracker is installed, and that there is a token to push with."""
+    trackers.check(values.get("TRACKER", "none"))
+    if values.get("PUSH_TO"):
+        hub.check(values["PUSH_TO"])
+
+
+CHECKS = (
+    _check_rewards,
+    _check_training,
+    _check_data,
+    _check_shape,
+    _check_places,
+    _check_copies,
+)
 
 
 def check_base_model(name: str, needs_hub: bool, where: str) -> None:

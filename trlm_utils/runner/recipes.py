@@ -49,6 +49,7 @@ from trlm_utils.runner.parameters import (
 )
 from trlm_utils.runner.recipe_file import Entry, RecipeFile, Scale, find_recipe
 
+EVERYWHERE = "*"  # in an override: every stage that has the parameter
 MAY_BE_EMPTY = ("TEXT_FROM", "MODEL_FROM", "REWARDS_FROM", "REWARD_MODEL_FROM", "TEACHER_FROM")
 
 
@@ -92,7 +93,8 @@ def load_plan(
         name: a recipe's name, or a path to a YAML file.
         scale: "nano" or "full".
         seed: given to every stage.
-        overrides: texts of the form ``STAGE.NAME=VALUE``, VALUE in YAML.
+        overrides: texts of the form ``STAGE.NAME=VALUE``, VALUE in YAML; the stage ``*`` is
+            every stage that has the parameter.
         run_dir: folder of the run, passed to every notebook.
 
     Raises:
@@ -119,6 +121,7 @@ def load_plan(
         if asked and not earlier:  # not a continuation: also evaluate the first model
             asked = list(dict.fromkeys([_first_model(stages), *asked]))
         stages.append(_plan_stage(entry, stages, given, wiring, asked))
+    _check_everywhere(given.get(EVERYWHERE, {}), stages)
     _check_prompts(stages)
     _check_suites(stages, own.needs_hub)
     _check_models(stages, own.needs_hub)
@@ -163,7 +166,7 @@ def parse_overrides(overrides: Sequence[str], stages: Sequence[str]) -> dict[str
         stage, dot, name = target.partition(".")
         if not (equals and dot and name):
             raise RecipeError(f"--set {text}: not of the form STAGE.NAME=VALUE")
-        if stage not in stages:
+        if stage not in (*stages, EVERYWHERE):
             raise RecipeError(f"--set {text}: no stage {stage!r}{nearest(stage, list(stages))}")
         try:
             given.setdefault(stage, {})[name] = yaml.safe_load(value)
@@ -190,7 +193,8 @@ def _plan_stage(
     values |= _links(known, before, entry.model_from, name)
     if "EVALUATE" in known and compared:
         values["EVALUATE"] = compared
-    own = {**(entry.parameters or {}), **given.get(name, {})}
+    everywhere = {k: v for k, v in given.get(EVERYWHERE, {}).items() if k in known}
+    own = {**(entry.parameters or {}), **everywhere, **given.get(name, {})}
     for key, value in own.items():
         where = f"stage {name}"
         if key in WIRING:
@@ -270,6 +274,14 @@ def _check_suites(stages: Sequence[StagePlan], needs_hub: bool) -> None:
                 f"stage {plan.stage}: suite {asked[0]} needs its files, and SUITE_DIR is not set: "
                 f"add --set {plan.stage}.SUITE_DIR=FOLDER"
             )
+
+
+def _check_everywhere(given: dict[str, Any], stages: Sequence[StagePlan]) -> None:
+    """Raise RecipeError for an override of every stage that no stage has."""
+    known = sorted({name for plan in stages for name in plan.parameters})
+    for name in given:
+        if name not in known:
+            raise RecipeError(f"--set *.{name}: no parameter {name!r}{nearest(name, known)}")
 
 
 def _check_step(model: str, stage: StagePlan, where: str) -> None:

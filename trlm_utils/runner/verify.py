@@ -46,6 +46,8 @@ STAND_INS: dict[str, Any] = {
     "LOOK_EVERY": 1,
     "PROMPTS_PER_STEP": 2,
     "PROBE_PROMPTS": 2,
+    "TRACKER": "none",
+    "PUSH_TO": "",
 }
 # Pre-flight checks of a model's quality, which a model with random weights cannot pass.
 OF_RANDOM_WEIGHTS = {

@@ -113,12 +113,18 @@ class Kernels:
 
     Args:
         notebooks: the notebooks to run, in order.
-        variables: the complete environment of the kernels.
+        variables: the complete environment of each kernel.
         arguments: arguments of their command lines.
     """
 
-    def __init__(self, notebooks: Sequence[Path], variables: dict[str, str], arguments: list[str]):
-        self.left, self.how = list(notebooks), (variables, arguments)
+    def __init__(
+        self,
+        notebooks: Sequence[Path],
+        variables: Sequence[dict[str, str]],
+        arguments: list[str],
+    ):
+        self.left = list(zip(notebooks, variables, strict=True))
+        self.arguments = arguments
         self.next: WarmKernel | None = None
 
     def take(self) -> WarmKernel | None:
@@ -126,7 +132,7 @@ class Kernels:
         found, self.next = self.next, None
         self.left = self.left[1:]
         if self.left and machine.cores() > 1:
-            self.next = WarmKernel(self.left[0], *self.how)
+            self.next = WarmKernel(*self.left[0], self.arguments)
         return found
 
     def end(self) -> None:

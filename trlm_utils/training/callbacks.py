@@ -59,6 +59,7 @@ def held_out_accuracy(
     every: int,
     max_new_tokens: int,
     temperature: float = 0.0,
+    trainer: Any = None,
 ) -> Any:
     """A callback that regularly samples replies to held-out prompts and logs their accuracy.
 
@@ -71,6 +72,7 @@ def held_out_accuracy(
         every: optimizer steps between two evaluations.
         max_new_tokens: token budget of a completion.
         temperature: 0 means greedy decoding.
+        trainer: the trainer, whose tracker then gets the accuracy too (`trackers`).
     """
     import torch
     from transformers import TrainerCallback
@@ -94,8 +96,11 @@ def held_out_accuracy(
                 bool(answers.grade(reply.text, row["answer"]))
                 for reply, row in zip(replies, rows, strict=True)
             ]
-            entry = {"held_out_accuracy": sum(right) / len(right), "step": state.global_step}
-            state.log_history.append(entry)
+            entry = {"held_out_accuracy": sum(right) / len(right)}
+            if trainer is None:
+                state.log_history.append(entry | {"step": state.global_step})
+            else:
+                _log(trainer, entry)
 
         def on_train_begin(self, args, state, control, model=None, **kwargs):  # noqa: ANN001
             if rows and state.global_step == 0:
@@ -106,6 +111,19 @@ def held_out_accuracy(
                 self.look(state, model)
 
     return HeldOutAccuracy()
+
+
+def _log(trainer: Any, entry: dict[str, float]) -> None:
+    """Write an entry into the trainer's log and its tracker, beside the row of the same step.
+
+    ``trainer.log`` of TRL would add the step's metrics, which belong to that row, and logging
+    would count as done for this step.
+    """
+    from transformers import Trainer
+
+    asked = trainer.control.should_log
+    Trainer.log(trainer, entry)
+    trainer.control.should_log = asked
 
 
 def kept_checkpoints(folder: Path, tokenizer: Any) -> Any:
@@ -127,6 +145,27 @@ def kept_checkpoints(folder: Path, tokenizer: Any) -> Any:
                 self.on_save(args, state, control, model)
 
     return KeptCheckpoints()
+
+
+def pushed_checkpoints(stage: Any, name: str) -> Any:
+    """A callback that pushes every kept checkpoint to the Hub; after `kept_checkpoints`.
+
+    A push that fails costs a printed line; `hub.push` at the stage's end tries it again.
+
+    Args:
+        stage: the open stage.
+        name: ``owner/name``, see `hub`.
+    """
+    from transformers import TrainerCallback
+
+    from trlm_utils.training import hub
+
+    class PushedCheckpoints(TrainerCallback):
+        def on_save(self, args, state, control, **kwargs):  # noqa: ANN001
+            if state.is_world_process_zero:
+                print(hub.push_checkpoint(stage, state.global_step, name), flush=True)
+
+    return PushedCheckpoints()
 
 
 def rollout_speed(draw: Any) -> Any:
