@@ -19,7 +19,6 @@ DOUBLE = [((1,), 2, "one"), ((3,), 6, "three")]
 NOTEBOOKS = sorted(publish.NOTEBOOKS.glob("*.ipynb"))
 WITHOUT = (  # notebooks whose exercises are still to come
     "00_start_here",
-    "01_data_curation",
     "03_sft_stage2",
     "04_dpo",
     "05_grpo_rewards",
