@@ -22,7 +22,7 @@ endif
 BASE_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help course compare careful controls lengths frontier ablations hacking algorithms test test-fast real smoke lint notebooks pictures slides browser rehearse verify benchmark gpu threads doctor lab clean
+.PHONY: help course compare careful curation controls lengths frontier ablations hacking algorithms test test-fast real smoke lint notebooks pictures slides browser rehearse verify benchmark gpu threads doctor lab clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ help: ## list what there is
 
 course: $(READY) ## run the course headless and print where the report is
 	$(PY) -m trlm_utils run $(RECIPE) --scale $(SCALE) --seed $(SEEDS) $(ARGS)
+
+curation: $(READY) ## train on dirty and on clean data, and on each kind of dirt, five seeds, for notebook 01
+	$(PY) -m trlm_utils run curation $(ARGS)
 
 careful: SEEDS = 0,1,2,3,4
 careful: $(READY) ## train on clean data alone, and GRPO after it, beside the ladder of nano

@@ -32,7 +32,7 @@ scales:
         parameters: {BASE_PROBLEMS: 640, HIDDEN_SIZE: 32, MAX_STEPS: 4}
       - stage: 01_data_curation
         parameters: {STAGE1_ROWS: 64, STAGE2_ROWS: 64, PREFERENCE_ROWS: 8, DPO_PROMPTS: 16,
-          GRPO_PROMPTS: 32, EVAL_PER_BAND: 4}
+          GRPO_PROMPTS: 32, EVAL_PER_BAND: 4, DIRT_ROWS: 0}
       - stage: 05_grpo_rewards
         model_from: 00_start_here
         parameters: {PROBE_PROMPTS: 4, MAX_NEW_TOKENS: 24}

@@ -1,5 +1,6 @@
 """Arms side by side: the table's means, paired differences, and what it asks for."""
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -157,3 +158,19 @@ def test_a_wrong_group_is_one_line(tmp_path, groups, message):
     path.write_text(yaml.safe_dump({"name": "own", "scales": scales, "groups": groups}))
     with pytest.raises(RecipeError, match=message):
         recipes.load_plan(str(path))
+
+
+def test_differences_over_seeds_by_hand():
+    """Changes of 1, 2 and 3 points: mean 2, standard error 1/sqrt(3), Student's t of 2: 4.3027."""
+    asked = {"group": "g", "questions": "held out", "decoding": "greedy"}
+    rows = [
+        {"seed": seed, "arm": arm, "score": 10.0 * seed + change, **asked}
+        for seed in (1, 2, 3)
+        for arm, change in (("none", 0), ("wrong", seed))
+    ]
+    (found,) = arms.over_seeds(pd.DataFrame(rows), {"g": "none"}, "score").to_dict("records")
+    assert (found["arm"], found["seeds"], found["difference"]) == ("wrong", 3, 2.0)
+    half = 4.302653 / 3**0.5
+    assert (found["low"], found["high"]) == pytest.approx((2 - half, 2 + half))
+    with pytest.raises(CourseError, match="needs two of them"):
+        arms.over_seeds(pd.DataFrame(rows[:2]), {"g": "none"}, "score")

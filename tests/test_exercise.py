@@ -18,7 +18,6 @@ HERE = Path(__file__).parent
 DOUBLE = [((1,), 2, "one"), ((3,), 6, "three")]
 NOTEBOOKS = sorted(publish.NOTEBOOKS.glob("*.ipynb"))
 WITHOUT = (  # notebooks whose exercises are still to come
-    "01_data_curation",
     "05_grpo_rewards",
     "06_grpo",
     "07_evaluation",

@@ -94,6 +94,16 @@ def test_shares_are_stacked():
     assert bars == [(0.0, 75.0), (75.0, 25.0)]
 
 
+def test_differences_have_one_panel_for_each_group():
+    row = {"decoding": "greedy", "low": -4.0, "high": 2.0, "difference": -1.0}
+    arms = [("cleaning", "dirty"), ("one kind", "cut"), ("one kind", "near_duplicate")]
+    table = pd.DataFrame([row | {"group": group, "arm": arm} for group, arm in arms])
+    figure = plots.plot_differences(table)
+    assert [axis.get_title() for axis in figure.axes] == ["cleaning", "one kind"]
+    labels = [label.get_text() for label in figure.axes[1].get_yticklabels()]
+    assert labels == ["cut", "near duplicate"]
+
+
 def test_rises_are_drawn_in_points():
     row = {"to": "06_grpo", "band": "a", "decoding": "greedy"}
     table = pd.DataFrame([row | {"difference": 0.1, "low": -0.05, "high": 0.2}])

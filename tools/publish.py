@@ -37,6 +37,7 @@ CAREFUL_COLUMNS = (
     ("longer", "sampled"),
     ("longest", "greedy"),
 )
+CURATION = {"cleaning": "clean", "one kind": "none"}  # group -> reference, as in notebook 01
 MANNERS = ("careful", "rambling", "hasty", "other", "none")  # as in notebook 07
 # Metadata of a cell to keep; all else belongs to a run or to a user's machine.
 KEPT_CELL_METADATA = ("tags", "jupyter", "cellView")
@@ -171,6 +172,7 @@ def publish_arms(run: Path) -> list[str]:
     import pandas as pd
 
     from trlm_utils import plots
+    from trlm_utils.evaluation import arms
 
     written = []
     for name in ("careful", "controls"):
@@ -181,6 +183,12 @@ def publish_arms(run: Path) -> list[str]:
             if name == "careful":
                 rows = table.to_dict("records")
                 write_block(name, results.arms_table(rows, CAREFUL_COLUMNS))
+    if (path := run / "curation.csv").is_file():
+        table = pd.read_csv(path)
+        differences = arms.over_seeds(table, CURATION, "checked %")
+        held_out = differences[differences["questions"] == "held out"]
+        plots.save_figure(plots.plot_differences(held_out), FIGURES / "curation", table)
+        written.append("curation.csv")
     return written
 
 

@@ -235,6 +235,42 @@ def plot_ablations(table: Any, decoding: str = "sampled") -> Any:
     return figure
 
 
+def plot_differences(table: Any) -> Any:
+    """Differences of arms to their reference, with 95 % intervals; one panel per group.
+
+    Args:
+        table: rows with group, arm, decoding, difference, low, high (in percentage points).
+    """
+    import matplotlib.pyplot as plt
+
+    sizes = table.groupby("group", sort=False)["arm"].nunique()
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(sizes),
+            figsize=(9, 0.62 * sizes.sum() + 2.2),
+            sharex=True,
+            squeeze=False,
+            height_ratios=list(sizes),
+        )
+        for axis, group in zip(axes[:, 0], sizes.index, strict=True):
+            rows = table[table["group"] == group]
+            arms = list(dict.fromkeys(rows["arm"]))
+            for decoding, part in rows.groupby("decoding", sort=False):
+                colour, marker, _ = DECODING_STYLE[decoding]
+                y = [arms.index(arm) + 0.2 * (decoding == "sampled") for arm in part["arm"]]
+                error = [part["difference"] - part["low"], part["high"] - part["difference"]]
+                style = {"color": colour, "marker": marker, "ls": "", "capsize": 3}
+                axis.errorbar(part["difference"], y, xerr=error, label=decoding, **style)
+            axis.axvline(0, color="black", lw=1)
+            axis.set_yticks(range(len(arms)), [arm.replace("_", " ") for arm in arms])
+            axis.set_ylim(len(arms) - 0.5, -0.5)
+            axis.set_title(group)
+        figure.supxlabel("difference to the reference (points), 95 % interval")
+        put_legend(figure, list(axes[:, 0]))
+    plt.close(figure)
+    return figure
+
+
 def plot_shares(table: Any, label: str, parts: Sequence[str], axis_label: str) -> Any:
     """One stacked horizontal bar per row of the table, with one segment per column of ``parts``.
 

@@ -28,6 +28,7 @@ RECORDED = (
     "algorithms",
     "careful",
     "controls",
+    "curation",
     "frontier",
     "hacking",
     "lengths",
@@ -172,6 +173,45 @@ def curves(groups: Groups, base: Path) -> Any:
     rows = pd.concat(found, ignore_index=True)
     first = ["group", "arm", "seed", "step"]
     return rows[first + [name for name in rows if name not in first]]
+
+
+def over_seeds(table: Any, references: dict[str, str], value: str) -> Any:
+    """Differences to each group's reference arm, paired by seed, with Student's t over the seeds.
+
+    The interval is the mean plus or minus the 97.5 % quantile of Student's t with seeds - 1
+    degrees of freedom times the standard error of the differences. Where questions, data and
+    training are the seed's own, it holds for other seeds.
+
+    Args:
+        table: rows with seed, group, arm, questions, decoding and ``value``.
+        references: group -> arm that the others are compared with.
+        value: column whose differences are wanted.
+
+    Returns:
+        A frame with group, arm, questions, decoding, seeds, difference, low, high, in the unit
+        of ``value``.
+
+    Raises:
+        CourseError: when there are fewer than two seeds.
+    """
+    import pandas as pd
+
+    if table["seed"].nunique() < 2:
+        raise CourseError("an interval over seeds needs two of them or more")
+    rows = []
+    for keys, part in table.groupby(["group", "questions", "decoding"], sort=False):
+        group, asked, decoding = keys
+        by_arm = part.pivot(index="seed", columns="arm", values=value)
+        for arm in dict.fromkeys(part["arm"]):
+            if arm == references[group]:
+                continue
+            changes = (by_arm[arm] - by_arm[references[group]]).dropna().tolist()
+            error, quantile = stats.seeds_interval(changes, 0.0)
+            mean = sum(changes) / len(changes)
+            row = {"group": group, "arm": arm, "questions": asked, "decoding": decoding}
+            row |= {"seeds": len(changes), "difference": mean}
+            rows.append(row | {"low": mean - quantile * error, "high": mean + quantile * error})
+    return pd.DataFrame(rows)
 
 
 def find_table(name: str, path: str = "") -> Path:
