@@ -5,6 +5,7 @@
     python -m trlm_utils run nano --seed 1 --set 06_grpo.LEARNING_RATE=2.0e-4
     python -m trlm_utils list | doctor | compare | show, report, record or verify RECIPE
     python -m trlm_utils chat runs/nano/03_sft_stage2 runs/nano/06_grpo
+    python -m trlm_utils export runs/nano/06_grpo --gguf
 
 Exit status: 0 success, 1 a stage failed, 2 invalid request.
 """
@@ -65,6 +66,10 @@ def build_parser() -> argparse.ArgumentParser:
     talks.add_argument("--temperature", type=float, default=0.0, help="0 is greedy, the default")
     talks.add_argument("--max-new-tokens", type=int, default=160)
     talks.add_argument("--system", default="", help="system message before every question")
+    given = commands.add_parser("export", help="a stage's model as a folder with a model card")
+    given.add_argument("folder", help="a stage of a run, as runs/nano/06_grpo")
+    given.add_argument("--out", default="", help="new folder; by default exported/ in the run")
+    given.add_argument("--gguf", action="store_true", help="also one file for llama.cpp")
     commands.add_parser("list", help="list the recipes")
     commands.add_parser("doctor", help="look at this machine")
     return parser
@@ -120,6 +125,11 @@ def _dispatch(options: argparse.Namespace) -> int:
 
         how = {"temperature": options.temperature, "budget": options.max_new_tokens}
         talk.talk(options.folders, **how, system=options.system)
+        return 0
+    if options.command == "export":
+        from trlm_utils.runner import export
+
+        print(f"exported: {shown(export.export(options.folder, options.out, options.gguf))}")
         return 0
     if options.command == "verify":
         from trlm_utils.runner import verify
