@@ -22,6 +22,7 @@ EXPECTED = [
     "05_grpo_rewards",
     "06_grpo",
     "07_evaluation",
+    "08_use_it",
     "10_ablations",
     "11_reward_models",
     "12_algorithms",

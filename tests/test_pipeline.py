@@ -125,11 +125,11 @@ def test_resume_from_anything_else_is_refused_in_one_line(plan, tmp_path):
 
 def test_from_and_only(plan, tmp_path):
     names = [s.stage for s in pipeline.select_stages(plan, tmp_path)]
-    assert len(names) == 8
+    assert len(names) == 9
     for name in names:
         finish(tmp_path / name, "d")
     later = pipeline.select_stages(plan, tmp_path, start="06_grpo")
-    assert [s.stage for s in later] == ["06_grpo", "07_evaluation"]
+    assert [s.stage for s in later] == ["06_grpo", "07_evaluation", "08_use_it"]
     (one,) = pipeline.select_stages(plan, tmp_path, only="04_dpo")
     assert one.stage == "04_dpo"
 

@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig
 
-from trlm_utils import answers, chat, generation, machine, models, nanoworld
+from trlm_utils import answers, chat, generation, gguf_file, machine, models, nanoworld
 from trlm_utils.curation import data_sets
 from trlm_utils.training import configuration, preflight, sft, think_tag
 
@@ -44,6 +44,16 @@ def test_prompts_are_prefixes_in_text_and_in_tokens(loaded, contract):
     ids, carries_loss = chat.loss_mask(tokenizer, turns)
     assert ids[: len(prompt)] == prompt
     assert carries_loss.index(1) == len(prompt)
+
+
+def test_it_survives_gguf(loaded, tmp_path):
+    model, tokenizer = loaded
+    gguf_file.write(model, tokenizer, tmp_path / "model.gguf")
+    again, tokenizer_again = models.load_base(str(tmp_path / "model.gguf"))
+    before, after = model.state_dict(), again.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    text = "<|im_start|>user\nAna has 12 apples, and 345.<|im_end|>\n"
+    assert tokenizer_again(text)["input_ids"] == tokenizer(text)["input_ids"]
 
 
 def test_it_learns_the_form_within_a_dozen_steps(loaded, tmp_path):

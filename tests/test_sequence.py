@@ -106,7 +106,7 @@ def test_the_work_that_an_estimate_counts_is_what_smoke_did(smoke):
         if logged:  # 05 draws, and writes down no tokens
             assert 0.5 < (done.trained or done.sampled) / logged < 2, done
             checked.append(done.stage)
-    assert checked == [stage for stage in STAGES if stage[:2] not in ("01", "05")]
+    assert checked == [stage for stage in STAGES if stage[:2] not in ("01", "05", "08")]
 
 
 def test_dpo_starts_from_its_own_reference(smoke):

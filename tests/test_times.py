@@ -93,7 +93,7 @@ def test_what_reads_a_stage_that_runs_again_runs_again(plan, tmp_path):
     manifest = folder / "04_dpo" / "manifest.json"
     write_json(manifest, json.loads(manifest.read_text()) | {"status": "running"})
     names = [stage.stage for stage in times.to_run(plan.stages, folder, force=False)]
-    assert names == ["04_dpo", "05_grpo_rewards", "06_grpo", "07_evaluation"]
+    assert names == ["04_dpo", "05_grpo_rewards", "06_grpo", "07_evaluation", "08_use_it"]
 
 
 def test_a_run_is_recorded_beside_the_others_and_predicts_itself(plan, tmp_path):
@@ -101,12 +101,12 @@ def test_a_run_is_recorded_beside_the_others_and_predicts_itself(plan, tmp_path)
     place.write_text(json.dumps({"other": ENTRY}))
     finished(plan, folder, probe=ENTRY["probe"])
     line = times.record(plan, folder, tmp_path / "p", place)
-    assert line == "smoke: 1.7 minutes recorded"  # 8 x 12.5 s
+    assert line == "smoke: 1.9 minutes recorded"  # 9 x 12.5 s
     found = times.load(place)
     assert found["other"] == ENTRY
     assert {stage["memory_mb"] for stage in found["smoke"]["stages"].values()} == {700}
     here = Speed(**found["smoke"]["probe"])
-    assert times.predict(found["smoke"], plan.stages, here) == pytest.approx(100.0)
+    assert times.predict(found["smoke"], plan.stages, here) == pytest.approx(112.5)
 
 
 def test_an_unfinished_run_is_not_recorded(plan, tmp_path):

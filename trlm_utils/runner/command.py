@@ -7,6 +7,7 @@
     python -m trlm_utils list | doctor | compare | show, report, record or verify RECIPE
     python -m trlm_utils chat runs/nano/03_sft_stage2 runs/nano/06_grpo
     python -m trlm_utils push runs/nano/06_grpo owner/name
+    python -m trlm_utils export runs/nano/06_grpo --gguf
 
 Exit status: 0 success, 1 a stage failed, 2 invalid request.
 """
@@ -71,6 +72,10 @@ def build_parser() -> argparse.ArgumentParser:
     pushes = commands.add_parser("push", help="push a stage's model or data to the Hub, privately")
     pushes.add_argument("folder", help="a stage of a run, as runs/nano/06_grpo")
     pushes.add_argument("name", help="owner/name: the beginning of the repositories' names")
+    given = commands.add_parser("export", help="a stage's model as a folder with a model card")
+    given.add_argument("folder", help="a stage of a run, as runs/nano/06_grpo")
+    given.add_argument("--out", default="", help="new folder; by default exported/ in the run")
+    given.add_argument("--gguf", action="store_true", help="also one file for llama.cpp")
     commands.add_parser("list", help="list the recipes")
     commands.add_parser("doctor", help="look at this machine")
     return parser
@@ -135,6 +140,11 @@ def _dispatch(options: argparse.Namespace) -> int:
             print("\n".join(hub.upload(Path(options.folder), options.name)))
         except CourseError as error:
             raise RunFailed(str(error)) from None
+        return 0
+    if options.command == "export":
+        from trlm_utils.runner import export
+
+        print(f"exported: {shown(export.export(options.folder, options.out, options.gguf))}")
         return 0
     if options.command == "verify":
         from trlm_utils.runner import verify

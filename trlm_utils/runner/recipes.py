@@ -228,6 +228,8 @@ def _links(
     for key, notebook in (
         ("DATA_FROM", "01_data_curation"),
         ("REWARDS_FROM", "05_grpo_rewards"),
+        ("BESIDE_FROM", "03_sft_stage2"),
+        ("EVALUATION_FROM", "07_evaluation"),
     ):
         if key in known:
             links[key] = by_notebook.get(notebook, "")
