@@ -1,8 +1,9 @@
 """Comparison of arms: variants of a stage that differ in one choice, over several seeds.
 
 A recipe's ``groups`` name the arms. Accuracies come from the records of its evaluation
-stages, training curves from the arms' logs. The optional notebooks read the tables that
-`write` makes: ``<recipe>.csv`` and ``<recipe>_curves.csv``.
+stages, training curves and replies from the arms' own folders. The optional notebooks read
+the tables that `write` makes: ``<recipe>.csv``, ``<recipe>_curves.csv`` and
+``<recipe>_replies.csv``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from trlm_utils import stats
 from trlm_utils.evaluation import ladder, pooling
-from trlm_utils.files import PROJECT_ROOT, CourseError, runs_root, shown, write_text
+from trlm_utils.files import PROJECT_ROOT, CourseError, read_rows, runs_root, shown, write_text
 
 RECORDED = (
     "ablations",
@@ -22,6 +23,7 @@ RECORDED = (
     "controls",
     "hacking",
 )  # recipes whose tables are read by notebooks
+REPLIES = "held_out_replies.jsonl"  # in the data folder of an arm, written by notebook 06
 Groups = dict[str, dict[str, str]]
 
 
@@ -129,6 +131,23 @@ def curves(groups: Groups, base: Path) -> Any:
     return rows[first + [name for name in rows if name not in first]]
 
 
+def replies(groups: Groups, base: Path) -> Any:
+    """Replies of the arms to the same held-out questions during training, of the first seed.
+
+    Returns:
+        A frame with group, arm, step, question, answer, reply, right; empty when no arm
+        kept any (`trlm_utils.training.callbacks.held_out_accuracy`).
+    """
+    import pandas as pd
+
+    rows = []
+    for group, arms in groups.items():
+        for arm, stage in arms.items():
+            if (path := base / stage / "data" / REPLIES).is_file():
+                rows += [{"group": group, "arm": arm, **row} for row in read_rows(path)]
+    return pd.DataFrame(rows)
+
+
 def find_table(name: str, path: str = "") -> Path:
     """Path of a table: ``path`` if given, else that of the last run, else the committed one.
 
@@ -142,7 +161,7 @@ def find_table(name: str, path: str = "") -> Path:
     for place in [Path(path)] if path else places:
         if place.is_file():
             return place
-    recipe = name.removesuffix("_curves")
+    recipe = name.removesuffix("_curves").removesuffix("_replies")
     recipe = recipe if recipe in RECORDED else "nano"
     raise CourseError(f"no table {shown(place)}: `make course RECIPE={recipe}` makes one")
 
@@ -157,7 +176,7 @@ def read_table(name: str, columns: Sequence[str], path: str = "") -> Any:
 
     place = find_table(name, path)
     try:
-        found = pd.read_csv(place, dtype={"arm": str})
+        found = pd.read_csv(place, dtype={"arm": str, "answer": str})
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise CourseError(f"{shown(place)} is no table: {str(error).strip()}") from None
     missing = [column for column in columns if column not in found]
@@ -174,6 +193,8 @@ def write(groups: Groups, base: Path, name: str) -> str:
     file = base / f"{name}.csv"
     write_text(file, found.to_csv(index=False))
     write_text(base / f"{name}_curves.csv", curves(groups, base).to_csv(index=False))
+    if not (said := replies(groups, base)).empty:
+        write_text(base / f"{name}_replies.csv", said.to_csv(index=False))
     lines = []
     shown_rows = found[(found["decoding"] == "sampled") & (found["form"] == "chat")]
     for (group, band), rows in shown_rows.groupby(["group", "band"], sort=False):
