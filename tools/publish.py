@@ -39,7 +39,7 @@ CAREFUL_COLUMNS = (
 )
 MANNERS = ("careful", "rambling", "hasty", "other", "none")  # as in notebook 07
 # Metadata of a cell to keep; all else belongs to a run or to a user's machine.
-KEPT_CELL_METADATA = ("tags", "jupyter")
+KEPT_CELL_METADATA = ("tags", "jupyter", "cellView")
 
 
 def source_digest(notebook: Any) -> str:

@@ -31,7 +31,7 @@ LONGEST_CODE = 18  # lines; longer code is not shown
 LONGEST_OUTPUT, WIDTH = 22, 100  # lines, and characters per line
 TALLEST_TABLE = 16  # rows at full size; larger tables are drawn smaller
 PAGE = 640  # usable height of a slide in pixels
-LEFT_OUT = {"Parameters", "Save", "Exercises"}  # sections that are not shown in a talk
+LEFT_OUT = {"Parameters", "Save", "Exercises", "Solutions"}  # sections that are not shown in a talk
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 
 
