@@ -81,6 +81,7 @@ lint: $(READY) ## check style and formatting
 
 notebooks: $(READY) ## put the outputs of the last nano run into the committed notebooks
 	$(PY) -m trlm_utils run deep_dives --force
+	$(PY) -m tools.costs
 	$(PY) -m tools.publish publish
 
 slides: $(READY) ## notebooks as slides in runs/slides (NOTEBOOKS="05_grpo_rewards ...")

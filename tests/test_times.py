@@ -80,7 +80,8 @@ def finished(plan, folder, **more):
     for stage in plan.stages:
         digest = inputs_digest(stage, folder)
         content = {"status": "finished", "inputs": digest, "wall_seconds": 12.5}
-        content |= {"startup_seconds": 5.0, "decoding_seconds": 2.0, "outputs": "x"} | more
+        content |= {"startup_seconds": 5.0, "decoding_seconds": 2.0, "outputs": "x"}
+        content |= {"peak_rss_mb": 700.4} | more
         write_json(folder / stage.stage / "manifest.json", content)
 
 
@@ -103,6 +104,7 @@ def test_a_run_is_recorded_beside_the_others_and_predicts_itself(plan, tmp_path)
     assert line == "smoke: 1.7 minutes recorded"  # 8 x 12.5 s
     found = times.load(place)
     assert found["other"] == ENTRY
+    assert {stage["memory_mb"] for stage in found["smoke"]["stages"].values()} == {700}
     here = Speed(**found["smoke"]["probe"])
     assert times.predict(found["smoke"], plan.stages, here) == pytest.approx(100.0)
 

@@ -28,7 +28,7 @@ SHORT = 30.0  # seconds: a run that was recorded as shorter is not worth a probe
 HEAD = """\
 # Seconds of finished runs, and what the machine that made them does: tokens per second of
 # training and decoding, seconds of start-up (runner/probe.py). Of a stage's seconds, those of
-# start-up and decoding are named; the others count as training.
+# start-up and decoding are named; the others count as training. memory_mb is the peak of memory.
 # Written by `python -m trlm_utils record RECIPE`.
 """
 
@@ -138,6 +138,7 @@ def record(plan: Plan, folder: Path, memory: Path, place: Path = RECORDED) -> st
             "seconds": manifest["wall_seconds"],
             "startup": manifest.get("startup_seconds", 0.0),
             "decoding": manifest.get("decoding_seconds", 0.0),
+            "memory_mb": round(manifest["peak_rss_mb"]),
             "settings": settings(stage),
         }
         here = probe.known(manifest.get("probe")) or here
