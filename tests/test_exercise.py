@@ -22,7 +22,6 @@ WITHOUT = (  # notebooks whose exercises are still to come
     "01_data_curation",
     "03_sft_stage2",
     "04_dpo",
-    "07_evaluation",
     "10_ablations",
     "11_reward_models",
     "12_algorithms",
