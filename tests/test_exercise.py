@@ -25,7 +25,6 @@ WITHOUT = (  # notebooks whose exercises are still to come
     "10_ablations",
     "11_reward_models",
     "12_algorithms",
-    "13_reward_lab",
 )
 each = pytest.mark.parametrize(
     "path", [p for p in NOTEBOOKS if p.stem not in WITHOUT], ids=lambda p: p.stem
