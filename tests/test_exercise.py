@@ -23,7 +23,6 @@ WITHOUT = (  # notebooks whose exercises are still to come
     "03_sft_stage2",
     "04_dpo",
     "10_ablations",
-    "11_reward_models",
     "12_algorithms",
 )
 each = pytest.mark.parametrize(
