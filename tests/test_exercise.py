@@ -22,7 +22,6 @@ WITHOUT = (  # notebooks whose exercises are still to come
     "01_data_curation",
     "03_sft_stage2",
     "04_dpo",
-    "10_ablations",
     "12_algorithms",
 )
 each = pytest.mark.parametrize(
