@@ -22,7 +22,6 @@ WITHOUT = (  # notebooks whose exercises are still to come
     "01_data_curation",
     "03_sft_stage2",
     "04_dpo",
-    "12_algorithms",
 )
 each = pytest.mark.parametrize(
     "path", [p for p in NOTEBOOKS if p.stem not in WITHOUT], ids=lambda p: p.stem
