@@ -60,7 +60,7 @@ def held_out_accuracy(
     max_new_tokens: int,
     temperature: float = 0.0,
     replies: Path | None = None,
-    shown: int = 4,
+    shown: int = 6,
 ) -> Any:
     """A callback that regularly samples replies to held-out prompts and logs their accuracy.
 
