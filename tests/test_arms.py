@@ -80,6 +80,20 @@ def test_curves_hold_every_entry_of_every_log(base):
     }
 
 
+def test_replies_of_the_arms_stand_in_a_table_of_their_own(base):
+    assert arms.replies(GROUPS, base).empty
+    row = {"step": 5, "question": "2 + 2?", "answer": "4", "reply": "It is 4.", "right": True}
+    write_rows(base / "arm-high" / "data" / arms.REPLIES, [row])
+    arms.write(GROUPS, base, "rates")
+    found = arms.read_table("rates_replies", ["arm", "reply"], str(base / "rates_replies.csv"))
+    assert found.to_dict("records") == [{"group": "rate", "arm": "high", **row}]
+
+
+def test_a_missing_table_of_replies_names_the_recipe_that_makes_it():
+    with pytest.raises(CourseError, match="RECIPE=algorithms"):
+        arms.find_table("algorithms_replies")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -17,7 +17,18 @@ def told(notebook):
     return next((x for x in texts[0].split("\n") if x.startswith(costs.START)), "")
 
 
-@pytest.mark.parametrize("notebook", ["00_start_here", "02_sft_stage1", "03_sft_stage2", "04_dpo"])
+@pytest.mark.parametrize(
+    "notebook",
+    [
+        "00_start_here",
+        "02_sft_stage1",
+        "03_sft_stage2",
+        "04_dpo",
+        "05_grpo_rewards",
+        "06_grpo",
+        "07_evaluation",
+    ],
+)
 def test_the_line_of_a_notebook_is_the_recorded_one(notebook):
     assert told(notebook) == costs.line(notebook), "run `python -m tools.costs`"
 

@@ -503,6 +503,11 @@ def test_arms_continue_a_finished_run_and_are_set_side_by_side(smoke, tmp_path):
     found = pd.read_csv(tmp_path / "smoke" / "arms.csv")
     assert [*found["arm"].unique()] == ["as it is", "lower"]
     assert set(found["band"]) == {"longer"} and set(found["n"]) == {4}
+    said = pd.read_csv(tmp_path / "smoke" / "arms_replies.csv")  # looked at before the first step
+    assert said.groupby("arm", sort=False)["step"].unique().map(list).to_dict() == {
+        "as it is": [0],
+        "lower": [0],
+    }
     weights = tmp_path / "smoke" / "rate-low" / "model"
     assert not (weights / "adapter_config.json").exists()  # merged into a plain model
     log = pd.read_csv(tmp_path / "smoke" / "judged" / "log_history.csv")

@@ -113,6 +113,37 @@ def test_held_out_accuracy_is_logged_without_drawing_random_numbers(model, token
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_replies_to_held_out_prompts_are_kept_up_to_the_step_that_is_resumed(
+    tmp_path, model, tokenizer, monkeypatch
+):
+    from transformers import TrainerState
+
+    from trlm_utils import chat, generation
+    from trlm_utils.files import read_rows
+
+    def said(model, tokenizer, prompts, **settings):
+        return [generation.Sample(f"It is {settings['seed']}.", 5, True)] * len(prompts)
+
+    monkeypatch.setattr(generation, "sample", said)
+    rows = [{"prompt": chat.to_prompt(f"{i}?"), "answer": "2"} for i in range(3)]
+    path = tmp_path / "data" / "replies.jsonl"
+
+    def trained(first, last):
+        state = TrainerState(global_step=first)
+        look = callbacks.held_out_accuracy(rows, tokenizer, 2, 8, replies=path, shown=2)
+        look.on_train_begin(None, state, None, model=model)
+        for state.global_step in range(first + 1, last + 1):
+            look.on_step_end(None, state, None, model=model)
+        return [(r["step"], r["question"], r["reply"], r["right"]) for r in read_rows(path)]
+
+    def at(step):
+        return [(step, f"{i}?", f"It is {step}.", step == 2) for i in (0, 1)]
+
+    assert trained(0, 5) == [*at(0), *at(2), *at(4)]
+    assert trained(3, 4) == [*at(0), *at(2), *at(4)]  # step 4 once, although it was reached twice
+    assert trained(0, 1) == at(0)  # a new training keeps nothing of the old one
+
+
 def test_the_model_of_every_checkpoint_is_kept(tmp_path, model, tokenizer):
     from transformers import TrainerState
 

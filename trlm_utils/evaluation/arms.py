@@ -1,8 +1,9 @@
 """Comparison of arms: variants of a stage that differ in one choice, over several seeds.
 
 A recipe's ``groups`` name the arms. Accuracies come from the records of its evaluation
-stages, training curves from the arms' logs. The optional notebooks read the tables that
-`write` makes: ``<recipe>.csv``, ``<recipe>_curves.csv`` and ``<recipe>_steps.csv``.
+stages, training curves and replies from the arms' own folders. The optional notebooks read
+the tables that `write` makes: ``<recipe>.csv``, ``<recipe>_curves.csv``, ``<recipe>_steps.csv``
+and ``<recipe>_replies.csv``.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ RECORDED = (
     "hacking",
     "lengths",
 )  # recipes whose tables are read by notebooks
+REPLIES = "held_out_replies.jsonl"  # in the data folder of an arm, written by notebook 06
 Groups = dict[str, dict[str, str]]
 
 
@@ -214,6 +216,23 @@ def over_seeds(table: Any, references: dict[str, str], value: str) -> Any:
     return pd.DataFrame(rows)
 
 
+def replies(groups: Groups, base: Path) -> Any:
+    """Replies of the arms to the same held-out questions during training, of the first seed.
+
+    Returns:
+        A frame with group, arm, step, question, answer, reply, right; empty when no arm
+        kept any (`trlm_utils.training.callbacks.held_out_accuracy`).
+    """
+    import pandas as pd
+
+    rows = []
+    for group, arms in groups.items():
+        for arm, stage in arms.items():
+            if (path := base / stage / "data" / REPLIES).is_file():
+                rows += [{"group": group, "arm": arm, **row} for row in read_rows(path)]
+    return pd.DataFrame(rows)
+
+
 def find_table(name: str, path: str = "") -> Path:
     """Path of a table: ``path`` if given, else that of the last run, else the committed one.
 
@@ -227,7 +246,7 @@ def find_table(name: str, path: str = "") -> Path:
     for place in [Path(path)] if path else places:
         if place.is_file():
             return place
-    recipe = name.removesuffix("_curves")
+    recipe = name.removesuffix("_curves").removesuffix("_replies")
     recipe = recipe if recipe in RECORDED else "nano"
     raise CourseError(f"no table {shown(place)}: `make course RECIPE={recipe}` makes one")
 
@@ -242,7 +261,7 @@ def read_table(name: str, columns: Sequence[str], path: str = "") -> Any:
 
     place = find_table(name, path)
     try:
-        found = pd.read_csv(place, dtype={"arm": str})
+        found = pd.read_csv(place, dtype={"arm": str, "answer": str})
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise CourseError(f"{shown(place)} is no table: {str(error).strip()}") from None
     missing = [column for column in columns if column not in found]
@@ -260,6 +279,8 @@ def write(groups: Groups, base: Path, name: str) -> str:
     write_text(file, found.to_csv(index=False))
     write_text(base / f"{name}_curves.csv", curves(groups, base).to_csv(index=False))
     write_text(base / f"{name}_steps.csv", by_steps(groups, base).to_csv(index=False))
+    if not (said := replies(groups, base)).empty:
+        write_text(base / f"{name}_replies.csv", said.to_csv(index=False))
     lines = []
     shown_rows = found[(found["decoding"] == "sampled") & (found["form"] == "chat")]
     for (group, band), rows in shown_rows.groupby(["group", "band"], sort=False):

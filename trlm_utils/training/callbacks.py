@@ -60,6 +60,8 @@ def held_out_accuracy(
     max_new_tokens: int,
     temperature: float = 0.0,
     trainer: Any = None,
+    replies: Path | None = None,
+    shown: int = 6,
 ) -> Any:
     """A callback that regularly samples replies to held-out prompts and logs their accuracy.
 
@@ -73,18 +75,24 @@ def held_out_accuracy(
         max_new_tokens: token budget of a completion.
         temperature: 0 means greedy decoding.
         trainer: the trainer, whose tracker then gets the accuracy too (`trackers`).
+        replies: file (JSON lines) for the replies to the first ``shown`` prompts at each
+            evaluation: step, question, answer, reply, right. A resumed training keeps the rows
+            up to the step from which it goes on.
     """
     import torch
     from transformers import TrainerCallback
 
     from trlm_utils import answers, chat, generation
+    from trlm_utils.files import read_rows, write_rows
 
     prompts = [chat.render(tokenizer, row["prompt"], prompt=True) for row in rows]
 
     class HeldOutAccuracy(TrainerCallback):
+        kept: list[dict[str, Any]] = []  # replaced before it is changed
+
         def look(self, state, model):  # noqa: ANN001
             with torch.random.fork_rng():
-                replies = generation.sample(
+                drawn = generation.sample(
                     model,
                     tokenizer,
                     prompts,
@@ -94,15 +102,25 @@ def held_out_accuracy(
                 )
             right = [
                 bool(answers.grade(reply.text, row["answer"]))
-                for reply, row in zip(replies, rows, strict=True)
+                for reply, row in zip(drawn, rows, strict=True)
             ]
             entry = {"held_out_accuracy": sum(right) / len(right)}
             if trainer is None:
                 state.log_history.append(entry | {"step": state.global_step})
             else:
                 _log(trainer, entry)
+            if replies:
+                first = zip(rows[:shown], drawn, right, strict=False)
+                self.kept += [
+                    {"step": state.global_step, "question": row["prompt"][-1]["content"]}
+                    | {"answer": row["answer"], "reply": reply.text, "right": verdict}
+                    for row, reply, verdict in first
+                ]
+                write_rows(replies, self.kept)
 
         def on_train_begin(self, args, state, control, model=None, **kwargs):  # noqa: ANN001
+            before = read_rows(replies) if replies and replies.exists() else []
+            self.kept = [row for row in before if row["step"] <= state.global_step > 0]
             if rows and state.global_step == 0:
                 self.look(state, model)
 
