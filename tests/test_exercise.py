@@ -17,11 +17,7 @@ from trlm_utils import exercise
 HERE = Path(__file__).parent
 DOUBLE = [((1,), 2, "one"), ((3,), 6, "three")]
 NOTEBOOKS = sorted(publish.NOTEBOOKS.glob("*.ipynb"))
-WITHOUT = (  # notebooks whose exercises are still to come
-)
-each = pytest.mark.parametrize(
-    "path", [p for p in NOTEBOOKS if p.stem not in WITHOUT], ids=lambda p: p.stem
-)
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 
 
 def half_right(x):
