@@ -218,10 +218,10 @@ def plot(table: Any) -> Any:
             axis.set_xscale("log")
             axis.set_xticks([0.5, 1, 2, 4, 8, 16], ["0.5", "1", "2", "4", "8", "16"])
             axis.minorticks_off()
+            axis.set_xlabel("times as long as with one thread")
             axis.set_title("alone" if beside == "nothing" else "beside a busy process")
             axis.set_yticks(range(len(works)), works)
         axes[0].invert_yaxis()
-        figure.supxlabel("times as long as with one thread")
         put_legend(figure, axes)
         ranges = [
             f"{'alone' if beside == 'nothing' else 'beside a busy process'} "

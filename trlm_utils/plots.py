@@ -28,6 +28,10 @@ STYLE_COLOURS = {  # of the teachers' styles
     "other": "#999999",
     "none": "#DDDDDD",
 }
+SHARES = (  # logged columns that lie between 0 and 1, and are drawn on that whole axis
+    *("mean_token_accuracy", "rewards/accuracies", "rewards/accuracy/mean"),
+    *("held_out_accuracy", "frac_reward_zero_std"),
+)
 SMOOTH = 5  # logged values in the mean that a thick curve shows
 
 
@@ -153,6 +157,8 @@ def plot_curves(
                     _curve(axis, part["step"], part[column], colour, _plain(column))
             axis.set_title(name)
             _own_scale(axis, name in log_scale)
+            if set(columns) <= set(SHARES):
+                axis.set_ylim(-0.03, 1.03)
             if len(columns) > 1:
                 _name_ends(axis)
         for axis in axes[-min(len(axes), slide.ACROSS.get(len(axes), 3)) :]:
@@ -166,26 +172,32 @@ def plot_curves(
             len(log[c].dropna()) >= 3 * SMOOTH for cs in panels.values() for c in cs if c in log
         ):
             said += f"; thick: mean of {SMOOTH} logged values"
-        slide.put_title(figure, message or curves_message(log, panels, asked), said)
+        slide.put_title(figure, message or curves_message(log, panels, log_scale, asked), said)
     plt.close(figure)
     return figure
 
 
-def curves_message(log: Any, panels: dict[str, Sequence[str]], asked: int = 0) -> str:
-    """How the first curve of each of the first two panels begins and ends (`smoothed`)."""
-    said = []
-    for name, columns in panels.items():
-        values = log[columns[0]].dropna() if columns and columns[0] in log else []
-        if len(values) < 2 or len(said) == 2:
-            continue
-        first, last = values.iloc[0], values.iloc[-1]
-        if columns[0] == "held_out_accuracy":
-            change = titles.share_change(name, first, last, asked) if asked else ""
-            said.append(change or f"{name} {100 * first:.0f} to {100 * last:.0f} %")
-        else:
-            if len(values) >= 3 * SMOOTH:
-                first, last = smoothed(values).iloc[0], smoothed(values).iloc[-1]
-            said.append(f"{name} {first:.2f} to {last:.2f}")
+def curves_message(
+    log: Any, panels: dict[str, Sequence[str]], raw: Sequence[str] = (), asked: int = 0
+) -> str:
+    """How the first two curves of each of the first two panels begin and end.
+
+    Values are `smoothed` where the curves are; not in the panels named in ``raw``.
+    """
+    said: list[str] = []
+    for name, columns in list(panels.items())[:2]:
+        for column in columns[:2]:
+            values = log[column].dropna() if column in log else []
+            if len(values) < 2:
+                continue
+            label = name if len(columns) == 1 else _plain(column)
+            if len(values) >= 3 * SMOOTH and name not in raw:
+                values = smoothed(values)
+            first, last = values.iloc[0], values.iloc[-1]
+            if column == "held_out_accuracy" and asked:
+                said.append(titles.share_change(label, first, last, asked))
+            else:
+                said.append(f"{label} {first:.2g} to {last:.2g}")
     sentence = "; ".join(said) or "nothing was logged"
     return sentence[0].upper() + sentence[1:]
 

@@ -19,7 +19,7 @@ SIZE = (12.8, 7.2)  # inches: 1280 x 720 pixels at 100 dots per inch
 PICTURE = 640  # height in pixels that a figure has on a slide, below the section's name
 SMALLEST = 18  # pixels of the smallest text there, readable from the last row
 TEXT, TITLE = 15.0, 18.0  # points; 15 points are 18.5 pixels on a slide
-LINE = 86  # characters of a title that fit side by side
+LINE = 78  # characters of a title that fit side by side
 STYLE = {
     "figure.figsize": SIZE,
     "font.size": TEXT,
@@ -38,6 +38,7 @@ STYLE = {
     "lines.markersize": 8,
     "svg.hashsalt": "trlm",  # fixed ids, so that equal figures give equal files
     "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.12,
     "figure.constrained_layout.h_pad": 0.08,
 }
 ACROSS = {1: 1, 2: 2, 3: 3, 4: 2}  # panels side by side; more than four: three
@@ -64,16 +65,21 @@ def make_panels(number: int, across: int = 0, **settings: Any) -> tuple[Any, lis
 
 def put_title(figure: Any, message: str, about: str = "") -> None:
     """The figure's message over it, and below that, smaller, what it stands on (n, seeds)."""
-    lines = textwrap.wrap(message, LINE)
-    below = textwrap.wrap(about, LINE + 14)
-    spaces = [" "] * len(below)  # the layout keeps room for the smaller lines, too
-    top = 0.985
-    style = {"x": 0.012, "ha": "left", "va": "top", "linespacing": 1.2}
-    figure.suptitle("\n".join([*lines, *spaces]), y=top, weight="bold", **style)
+    lines, below = _wrap(message, LINE), _wrap(about, LINE + 20)
+    height = 72 * figure.get_size_inches()[1]  # in points
+    top = 1 - 8 / height
+    middle = top - 1.3 * TITLE * len(lines) / height
+    style = {"ha": "left", "va": "top", "linespacing": 1.15}
+    figure.suptitle("\n".join(lines), x=0.012, y=top, weight="bold", **style)
     if below:
-        step = 1.25 * TITLE / 72 / figure.get_size_inches()[1]
-        style |= {"y": top - step * len(lines), "color": "#444444", "size": TEXT}
-        figure.text(s="\n".join(below), **style)
+        figure.text(0.012, middle, "\n".join(below), color="#444444", size=TEXT, **style)
+    end = middle - (1.3 * TEXT * len(below) + 4) / height
+    figure.get_layout_engine().set(rect=(0, 0, 1, end))  # the panels stay below
+
+
+def _wrap(text: str, characters: int) -> list[str]:
+    """Lines of at most this length; a number and its % stay together."""
+    return textwrap.wrap(text.replace(" %", "\N{NO-BREAK SPACE}%"), characters)
 
 
 def put_legend(figure: Any, axes: Sequence[Any], more: dict[str, Any] | None = None) -> None:
@@ -107,11 +113,28 @@ def _texts(figure: Any) -> list[Any]:
     from matplotlib.text import Text
 
     figure.draw_without_rendering()  # places ticks and their labels
-    hidden = {id(text) for axis in figure.axes if not axis.axison for text in axis.findobj(Text)}
+    hidden: set[int] = set()
+    for axis in figure.axes:
+        inside = [*axis.get_xticklabels(), *axis.get_yticklabels()]
+        kept = {id(label) for name in "xy" for label in _tick_labels(axis, name)}
+        everything = inside if axis.axison else axis.findobj(Text)
+        hidden |= {id(text) for text in everything} - (kept if axis.axison else set())
     return [
         text
         for text in figure.findobj(Text)
         if text.get_visible() and text.get_text().strip() and id(text) not in hidden
+    ]
+
+
+def _tick_labels(axis: Any, name: str) -> list[Any]:
+    """The labels along "x" or "y" that are drawn: those of ticks within the limits."""
+    low, high = sorted(getattr(axis, f"get_{name}lim")())
+    return [
+        label
+        for label in getattr(axis, f"get_{name}ticklabels")()
+        if label.get_visible()
+        and label.get_text().strip()
+        and low <= label.get_position()["xy".index(name)] <= high
     ]
 
 
@@ -151,18 +174,9 @@ def problems(figure: Any) -> list[str]:
 
 def _overlapping(axis: Any) -> str:
     """The first two tick labels of an axis that cover each other; "" if none do."""
-    low_high = {"x": sorted(axis.get_xlim()), "y": sorted(axis.get_ylim())}
-    for name, labels in (("x", axis.get_xticklabels()), ("y", axis.get_yticklabels())):
-        low, high = low_high[name]
-        coordinate = 0 if name == "x" else 1
-        seen = [
-            label
-            for label in labels
-            if label.get_text().strip()
-            and label.get_visible()
-            and label.get_rotation() % 90 == 0  # boxes around slanted text overlap by nature
-            and low <= label.get_position()[coordinate] <= high
-        ]
+    for name in "xy":
+        # boxes around slanted text overlap by nature
+        seen = [label for label in _tick_labels(axis, name) if label.get_rotation() % 90 == 0]
         for one, other in itertools.pairwise(seen):
             if one.get_window_extent().overlaps(other.get_window_extent()):
                 return f"{one.get_text()!r}, {other.get_text()!r}"

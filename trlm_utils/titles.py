@@ -11,7 +11,7 @@ from typing import Any
 
 from trlm_utils import stats
 
-MOST_NAMED = 4  # arms that a title names; more are only counted
+MOST_NAMED = 3  # arms that a title names; more, or two of one name, are only counted
 
 
 def about(n: float = 0, seeds: int = 0, of: str = "questions", more: str = "") -> str:
@@ -88,13 +88,13 @@ def verdicts(rows: Any, reference: str = "") -> str:
         if names:
             parts.append(f"{word}: {_named(names)}")
     if none := signs.count(0):
-        count = "all" if none == len(signs) else none
+        count = "any" if none == len(signs) else none
         parts.append(f"no difference detected for {count} of {len(signs)} arms")
     sentence = "; ".join(parts)
-    return (sentence[0].upper() + sentence[1:]) + (f" ({against.strip()})" if against else "")
+    return sentence[0].upper() + sentence[1:] + against
 
 
 def _named(names: Sequence[str]) -> str:
-    if len(names) > MOST_NAMED:
+    if len(names) > MOST_NAMED or len(set(names)) < len(names):
         return f"{len(names)} arms"
-    return ", ".join(names)
+    return ", ".join(f"'{name}'" if "," in name else name for name in names)

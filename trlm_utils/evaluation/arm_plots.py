@@ -70,7 +70,8 @@ def plot_ablations(
             style = {"color": BAND_COLOURS.get(band, COLOURS[k]), "marker": MARKERS[k], "ls": ""}
             axis.errorbar(value, y, xerr=error, capsize=4, label=band.replace("_", " "), **style)
         axis.axvline(0, color="black", lw=1.5)
-        axis.set_yticks(range(len(lines)), [arm for _, arm in lines])
+        named = {y: arm for y, (_, arm) in enumerate(lines) if arm}
+        axis.set_yticks(list(named), list(named.values()))
         _headings(axis, table, lines)
         axis.set_ylim(len(lines) - 0.5, -0.6)
         axis.set_xlabel(f"points more than the reference, {decoding}, 95 % interval")
@@ -107,11 +108,8 @@ def _ablations_title(figure: Any, rows: Any, decoding: str) -> None:
     if rows.empty:
         slide.put_title(figure, "No arm beside the reference")
         return
-    groups = rows["group"].nunique()
-    reference = "" if groups == 1 else "each against its group's reference"
-    message = titles.verdicts(rows) + (f" ({reference})" if reference and len(rows) > 1 else "")
     asked = rows["n"].min() if "n" in rows else 0
     seeds = int(rows["seeds"].min()) if "seeds" in rows else 0
     band = rows["band"].iloc[0].replace("_", " ")
     about = titles.about(asked, seeds, more=f"paired differences; title: {band}, {decoding}")
-    slide.put_title(figure, message, about)
+    slide.put_title(figure, titles.verdicts(rows), about)

@@ -103,19 +103,27 @@ def plot_ladder(ladder: Any, joined: bool = True, comparisons: Any = None) -> An
     return figure
 
 
+def successive(comparisons: Any) -> Any:
+    """Rows of comparisons in form "chat" that go from a stage to the next, each once."""
+    rows = of_form(comparisons)
+    if "from_form" in rows:  # not those against the base model's other form
+        rows = rows[rows["from_form"] == "chat"]
+    stages = list(dict.fromkeys(rows[["from", "to"]].to_numpy().ravel()))
+    next_one = dict(zip(stages, stages[1:], strict=False))
+    rows = rows[rows["to"] == rows["from"].map(next_one)]
+    return rows.drop_duplicates(["from", "to", "band", "decoding"])
+
+
 def _last_rung(comparisons: Any, band: str) -> str:
     """What the last stage changed on a band, sampled in form "chat"; "" where it is unknown."""
-    if comparisons is None or not len(comparisons):
+    if comparisons is None or comparisons.empty:
         return ""
-    rows = of_form(comparisons)
+    rows = successive(comparisons)
     rows = rows[(rows["band"] == band) & (rows["decoding"] == "sampled")]
-    if "from_form" in rows:  # not those against the base model's other form
-        rows = rows[rows["from_form"].isna() | (rows["from_form"] == "chat")]
-    rows = rows[rows["from"] != rows["from"].iloc[0]] if len(rows) > 1 else rows
     if rows.empty:
         return ""
     row = rows.iloc[-1]
-    what = f"sampled accuracy, {band.replace('_', ' ')},"
+    what = f"accuracy ({band.replace('_', ' ')}, sampled)"
     return titles.effect(short(row["to"]), what, row["difference"], row["low"], row["high"])
 
 

@@ -5,23 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from trlm_utils import titles
-from trlm_utils.evaluation.ladder_plots import MOST_PANELS, about_rows
-from trlm_utils.plots import DECODING_STYLE, of_form, over_seeds, percent_of, short
+from trlm_utils.evaluation.ladder_plots import MOST_PANELS, about_rows, successive
+from trlm_utils.plots import DECODING_STYLE, over_seeds, percent_of, short
 from trlm_utils.slide import STYLE, make_panels, put_legend, put_title
 
 
-def plot_rises(comparisons: Any) -> Any:
+def plot_rises(comparisons: Any, asked: int = 0) -> Any:
     """Change in accuracy from each stage to the next, one panel per band, 95 % intervals.
 
     Args:
-        comparisons: rows with to, band, decoding, difference, low, high; drawn are the first
+        comparisons: rows with from, to, band, decoding, difference, low, high; drawn are the first
             `MOST_PANELS` bands in which a change was detected.
+        asked: questions a band, for the line below the title.
     """
     import matplotlib.pyplot as plt
 
-    comparisons = of_form(comparisons)
-    if "from_form" in comparisons:  # not those against the base model's other form
-        comparisons = comparisons[comparisons["from_form"] == "chat"]
+    comparisons = successive(comparisons)
     found = [titles.detected(*ends) for ends in comparisons[["low", "high"]].to_numpy()]
     bands = list(dict.fromkeys(comparisons["band"][[bool(sign) for sign in found]]))
     bands = bands[:MOST_PANELS] or list(dict.fromkeys(comparisons["band"]))[:1]
@@ -45,7 +44,8 @@ def plot_rises(comparisons: Any) -> Any:
             axis.set_xlabel("points")
         axes[0].set_ylim(len(stages) - 0.5, -0.5)
         put_legend(figure, axes)
-        put_title(figure, rises_message(comparisons, bands[0]), about_rows(comparisons, {}))
+        about = about_rows(comparisons.assign(n=asked), {})
+        put_title(figure, rises_message(comparisons, bands[0]), about)
     plt.close(figure)
     return figure
 

@@ -19,12 +19,13 @@ ALARM, CURE, UNHARMED = COLOURS[1], COLOURS[0], COLOURS[2]
 # Rewards have the colours that mean nothing else in a figure of a group.
 REWARD_COLOURS = (COLOURS[0], COLOURS[4], COLOURS[2], COLOURS[3], COLOURS[5], "#F0E442")
 CELLS = ("#B9CFE4", "#DCE7F1", "#FFFFFF", ALARM)  # much less, less, the same, more
+MOST_NAMED = 4  # mixes that a title names; more are only counted
 LESS = 0.5  # of the mix's range: from here on a behaviour is paid much less
 EXPLAINED = (  # what the text of notebook 05 explains: mixes, then each reward alone
     *("this mix", "short at any price", "accuracy", "think_format", "reasoning_steps"),
     *("cosine", "ngram_repetition", "repetition", "routed", "brevity"),
 )
-WORDS = ("paid much less", "paid less", "paid the same (=)", "paid more than honest work (!)")
+WORDS = ("paid much less", "less", "the same (=)", "more (!) than honest, right work")
 
 
 def outcome(rows: Any) -> str:
@@ -78,6 +79,7 @@ def plot_hacking(curves: Any, asked: int = 0) -> Any:
                 _seeds_line(axes[len(groups) + k], 100 * seeds, style)
             ends[group] = "gamed" in said.values()
             named = [f"{arm}: {_verdict(said[arm], ends[group])}" for arm in reversed(arms)]
+            named = named if group in arms else [group, *named]
             axes[k].set_title("\n".join(named))
             axes[len(groups) + k].set_xlabel("step")
         axes[0].set_ylim(-3, 103)
@@ -87,8 +89,9 @@ def plot_hacking(curves: Any, asked: int = 0) -> Any:
         gamed = [group for group, found in ends.items() if found]
         message = f"{len(gamed)} of {len(groups)} rewards are gamed: paid more, right less often"
         seeds = curves["seed"].nunique()
-        rule = "gamed: so in every seed, last against first; bands: lowest to highest seed"
-        put_title(figure, message, titles.about(asked, seeds, "prompts a look", rule))
+        rule = "gamed: so in every seed, last against first; shaded: lowest to highest seed"
+        of = "check prompts a look (not the questions of the tables)"
+        put_title(figure, message, titles.about(asked, seeds, of, rule))
     plt.close(figure)
     return figure
 
@@ -192,7 +195,7 @@ def plot_judges(table: Any) -> Any:
             ends = (rows["said"].min(), rows["said"].max())
             for colour, truth in ((UNHARMED, "right"), (ALARM, "wrong")):
                 found = rows.loc[rows["truth"] == truth, "said"]
-                axis.hist(found, 24, ends, color=colour, alpha=0.6, label=truth)
+                axis.hist(found, 24, ends, color=colour, histtype="step", lw=3, label=truth)
             axis.set_xlabel(f"what the {judge} model says")
             said.append(f"{judge} model {100 * right_above_wrong(rows):.0f} %")
             counted.append(f"{len(rows):,} scores ({judge})")
@@ -236,7 +239,8 @@ def plot_hack_bench(table: Any, mixes: Sequence[str] = (), close: bool = False) 
     chosen = table[table["mix"].isin(mixes)]
     table = table if chosen.empty else chosen
     columns, levels = list(dict.fromkeys(table["mix"])), bench_levels(table)
-    kept = (levels >= 2).any(axis=1) | ~close
+    levels = levels.drop(hack_bench.HONEST, errors="ignore")
+    kept = (levels >= 2).any(axis=1) | (not close)
     shown = levels[kept]
     with plt.rc_context(STYLE | {"axes.grid": False}):
         figure, (axis,) = make_panels(1)
@@ -246,7 +250,7 @@ def plot_hack_bench(table: Any, mixes: Sequence[str] = (), close: bool = False) 
             axis.text(column, row, mark, ha="center", va="center", weight="bold")
         names = [name.replace("_", " ") for name in columns]
         upright = len(names) > 5
-        style = {"rotation": 40, "ha": "left", "rotation_mode": "anchor"} if upright else {}
+        style = {"rotation": 27, "ha": "left", "rotation_mode": "anchor"} if upright else {}
         axis.set_xticks(range(len(names)), names, **style)
         axis.xaxis.tick_top()
         axis.set_yticks(range(len(shown)), list(shown.index))
@@ -292,9 +296,13 @@ def bench_message(levels: Any, columns: Sequence[str]) -> str:
     """How many mixes pay a trick more than honest work, and which where they are few."""
     hackable = [name for name in columns if (levels[name] == 3).any()]
     if not hackable:
-        return f"None of {len(columns)} mixes pays a trick more than honest, right work"
+        return f"None of {len(columns)} {_kind(columns)} pays a trick more than honest, right work"
     few = f": {', '.join(name.replace('_', ' ') for name in hackable)}"
-    named = few if len(hackable) <= titles.MOST_NAMED else ""
+    named = few if len(hackable) <= MOST_NAMED else ""
     verb = "pays" if len(hackable) == 1 else "pay"
-    count = f"{len(hackable)} of {len(columns)} mixes"
+    count = f"{len(hackable)} of {len(columns)} {_kind(columns)}"
     return f"{count} {verb} a trick more than honest, right work{named}"
+
+
+def _kind(columns: Sequence[str]) -> str:
+    return "rewards alone" if set(columns) <= set(known.REWARDS) else "mixes"
