@@ -262,3 +262,22 @@ def test_pictures_get_smaller_once_and_stay_the_same_size():
     assert len(small) < len(encoded) / 2
     assert publish.smaller_png(small) == small
     assert Image.open(io.BytesIO(base64.b64decode(small))).size == (64, 64)
+
+
+def test_a_few_vermilion_cells_keep_their_colour_in_a_smaller_picture():
+    import base64
+    import io
+
+    from PIL import Image
+
+    picture = Image.new("RGB", (1280, 720), "#DCE7F1")
+    for k in range(500):  # many shades of blue
+        picture.paste((k // 2, k // 3 + 80, 255 - k // 3), (2 * k, 0, 2 * k + 2, 300))
+    picture.paste("#D55E00", (600, 400, 640, 440))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    small = publish.smaller_png(base64.b64encode(buffer.getvalue()).decode())
+    found = Image.open(io.BytesIO(base64.b64decode(small)))
+    assert found.size == (960, 540)
+    red, green, blue = found.convert("RGB").getpixel((465, 315))  # 620, 420 before
+    assert abs(red - 0xD5) < 16 and abs(green - 0x5E) < 16 and blue < 16

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from trlm_utils import doctor, plots
-from trlm_utils.evaluation import ladder_plots
+from trlm_utils.evaluation import arm_plots, ladder_plots, rise_plots
 from trlm_utils.rewards import reward_plots
 
 
@@ -29,14 +29,22 @@ def test_ladder_has_a_panel_per_band_and_draws_the_accuracies():
     ]
 
 
-def test_a_ladder_by_recipe_has_a_panel_per_recipe_with_its_own_stages():
-    table = ladder().query("band == 'longer'")
-    other = table[table["stage"] == "06_grpo"].assign(recipe="tina")
-    figure = ladder_plots.plot_ladder(
-        pd.concat([table.assign(recipe="nano"), other]), "recipe", False
-    )
-    assert [axis.get_title() for axis in figure.axes] == ["nano", "tina"]
-    assert [len(axis.get_xticks()) for axis in figure.axes] == [2, 1]
+def test_flat_bands_are_named_and_not_drawn():
+    table = ladder()
+    flat = table[table["band"] == "longer"].assign(band="new_family", accuracy=0.04)
+    figure = ladder_plots.plot_ladder(pd.concat([table, flat]))
+    assert [axis.get_title() for axis in figure.axes] == ["in distribution", "longer"]
+    said = [text.get_text().replace("\N{NO-BREAK SPACE}", " ") for text in figure.texts]
+    assert any("not drawn, at most: new family 4 %" in text for text in said)
+
+
+def test_recipes_have_a_line_from_their_start_to_their_result():
+    table = ladder().query("band == 'longer' and decoding == 'sampled'").assign(recipe="tina")
+    figure = rise_plots.plot_recipes(table, {"tina": ("02_sft_stage1", "06_grpo")})
+    (axis,) = figure.axes
+    marks = [round(float(c.lines[0].get_xdata()[0]), 6) for c in axis.containers]
+    assert marks == [20.0, 70.0]  # hollow, filled
+    assert figure.get_suptitle() == "From start to end, sampled: +50 to +50 points"
 
 
 def test_figures_are_saved_in_three_forms(tmp_path):
@@ -95,20 +103,21 @@ def test_shares_are_stacked():
 
 
 def test_differences_have_one_panel_for_each_group():
-    row = {"decoding": "greedy", "low": -4.0, "high": 2.0, "difference": -1.0}
+    row = {"decoding": "sampled", "seeds": 5, "low": -4.0, "high": 2.0, "difference": -1.0}
     arms = [("cleaning", "dirty"), ("one kind", "cut"), ("one kind", "near_duplicate")]
     table = pd.DataFrame([row | {"group": group, "arm": arm} for group, arm in arms])
     figure = plots.plot_differences(table)
     assert [axis.get_title() for axis in figure.axes] == ["cleaning", "one kind"]
     labels = [label.get_text() for label in figure.axes[1].get_yticklabels()]
     assert labels == ["cut", "near duplicate"]
+    assert "no difference detected" in figure.get_suptitle() and not slide.problems(figure)
 
 
 def test_rises_are_drawn_in_points():
-    row = {"to": "06_grpo", "band": "a", "decoding": "greedy"}
+    row = {"from": "04_dpo", "to": "06_grpo", "band": "a", "decoding": "greedy"}
     table = pd.DataFrame([row | {"difference": 0.1, "low": -0.05, "high": 0.2}])
-    figure = ladder_plots.plot_rises(table)
-    drawn = [y for line in figure.axes[0].get_lines() for y in line.get_ydata()]
+    figure = rise_plots.plot_rises(table)
+    drawn = [x for line in figure.axes[0].get_lines() for x in line.get_xdata()]
     assert 10.0 in [round(float(y), 6) for y in drawn]
 
 
@@ -180,28 +189,43 @@ def test_voting_draws_accuracy_over_tokens_and_averages_seeds():
     assert drawn == [[[10, 20], [45, 55]], [[10, 20], [45, 65]]]
 
 
-def test_ablations_have_a_panel_per_group_and_the_reference_marked():
+def arms():
     rows = [
         {"group": g, "arm": arm, "reference": arm == "a", "band": "b", "decoding": "sampled"}
-        | {"accuracy": x, "low": x - 0.1, "high": x + 0.1}
+        | {"difference": x, "difference_low": x - 0.1, "difference_high": x + 0.1}
         for g in ("first", "second")
-        for arm, x in (("a", 0.5), ("c", 0.7))
+        for arm, x in (("a", float("nan")), ("c", 0.2), ("d", 0.0))
     ]
-    figure = plots.plot_ablations(pd.DataFrame(rows))
-    assert [axis.get_title() for axis in figure.axes if axis.get_visible()] == ["first", "second"]
-    axis = figure.axes[0]
-    assert [round(x, 6) for x in axis.containers[0].lines[0].get_xdata()] == [50.0, 70.0]
-    dotted = [line for line in axis.get_lines() if line.get_linestyle() == ":"]
-    assert [round(line.get_xdata()[0], 6) for line in dotted] == [50.0]
+    return pd.DataFrame(rows)
 
 
-def test_hack_bench_marks_what_is_paid_more_than_honest_work():
+def test_arms_are_drawn_as_differences_to_the_reference_of_their_group():
+    (axis,) = arm_plots.plot_ablations(arms()).axes
+    (marks,) = axis.containers
+    assert [round(x, 6) for x in marks.lines[0].get_xdata()] == [20.0, 0.0, 20.0, 0.0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["c", "d", "c", "d"]
+    assert [text.get_text() for text in axis.texts] == ["first, against a", "second, against a"]
+    said = axis.figure.get_suptitle().replace("\n", " ")
+    assert said == "Higher: 2 arms; no difference detected for 2 of 4 arms"
+
+
+def test_groups_of_arms_are_divided_into_pages_and_none_is_cut():
+    assert arm_plots.ablation_pages(arms(), rows=6) == [["first", "second"]]  # 3 lines each
+    assert arm_plots.ablation_pages(arms(), rows=5) == [["first"], ["second"]]
+    only = arm_plots.plot_ablations(arms(), groups=["second"]).axes[0]
+    assert [text.get_text() for text in only.texts] == ["second, against a"]
+
+
+def test_hack_bench_marks_what_is_paid_more_and_what_is_paid_the_same():
     rows = [
         {"mix": mix, "behaviour": name, "total": total, "margin": total - 1.0}
-        for mix, totals in {"good": (1.0, 0.0), "bad": (1.0, 3.0)}.items()
-        for name, total in zip(("honest", "spam"), totals, strict=True)
+        for mix, totals in {"good": (1.0, 0.0, 0.8), "bad": (1.0, 3.0, 1.0)}.items()
+        for name, total in zip(("honest and right", "spam", "chat"), totals, strict=True)
     ]
-    axis = reward_plots.plot_hack_bench(pd.DataFrame(rows)).axes[0]
+    (axis,) = reward_plots.plot_hack_bench(pd.DataFrame(rows)).axes
     marks = [(text.get_position(), text.get_text()) for text in axis.texts]
-    assert marks == [((1, 1), "!")]  # column bad, row spam
-    assert axis.images[0].get_array().tolist() == [[0.0, 0.0], [-1.0, 1.0]]
+    assert marks == [((1, 0), "!"), ((1, 1), "=")]  # column bad, rows spam and chat
+    # good: 1.0 of a range of 1.0 below is much less, 0.2 of it is less
+    assert axis.images[0].get_array().tolist() == [[0, 3], [1, 2]]
+    close = reward_plots.plot_hack_bench(pd.DataFrame(rows), ["good"], close=True)
+    assert list(close.axes[0].get_yticklabels()) == []  # nothing there is paid as much

@@ -203,26 +203,33 @@ def plot(table: Any) -> Any:
     """Ratio to one thread by kind of work, alone and beside a busy process, a mark a setting."""
     import matplotlib.pyplot as plt
 
-    from trlm_utils.plots import COLOURS, MARKERS, STYLE, make_panels, put_legend
+    from trlm_utils.slide import COLOURS, MARKERS, STYLE, make_panels, put_legend, put_title
 
     works = list(dict.fromkeys(table["work"]))
+    others = table[table["threads"] != "1"]
     with plt.rc_context(STYLE):
-        figure, axes = make_panels(2, width=5.2, sharey=True)
-        for axis, (beside, rows) in zip(axes, table.groupby("beside", sort=False), strict=True):
-            others = rows[rows["threads"] != "1"]
-            for k, (name, part) in enumerate(others.groupby("threads", sort=False)):
+        figure, axes = make_panels(2, sharey=True)
+        for axis, (beside, rows) in zip(axes, others.groupby("beside", sort=False), strict=True):
+            for k, (name, part) in enumerate(rows.groupby("threads", sort=False)):
                 y = [works.index(work) for work in part["work"]]
                 style = {"color": COLOURS[k], "marker": MARKERS[k], "ls": ""}
                 axis.plot(part["ratio"], y, label=f"{name} threads", **style)
             axis.axvline(1, color="black", lw=1)
             axis.set_xscale("log")
             axis.set_xticks([0.5, 1, 2, 4, 8, 16], ["0.5", "1", "2", "4", "8", "16"])
+            axis.minorticks_off()
+            axis.set_xlabel("times as long as with one thread")
             axis.set_title("alone" if beside == "nothing" else "beside a busy process")
             axis.set_yticks(range(len(works)), works)
-        figure.set_size_inches(11, 5.2)
         axes[0].invert_yaxis()
-        figure.supxlabel("times as long as with one thread")
         put_legend(figure, axes)
+        ranges = [
+            f"{'alone' if beside == 'nothing' else 'beside a busy process'} "
+            f"{rows['ratio'].min():.2g} to {rows['ratio'].max():.2g}"
+            for beside, rows in others.groupby("beside", sort=False)
+        ]
+        message = f"More threads, time against one thread: {'; '.join(ranges)} times"
+        put_title(figure, message, f"n {len(works)} kinds of work, medians of turns")
     plt.close(figure)
     return figure
 

@@ -1,7 +1,8 @@
-"""Figures from data frames, in one style for projectors and colour-blind readers.
+"""Figures from data frames: training curves, functions, shares, lengths.
 
-Colours are those of Okabe and Ito. Every plot function takes a data frame and returns a
-figure; `save_figure` writes it as .svg and .png, and its table as .csv.
+Every plot function takes a data frame and returns a figure in the shape of a slide, with a
+title computed from the data (`slide`, `titles`); `save_figure` writes it as .svg and .png, and
+its table as .csv.
 """
 
 from __future__ import annotations
@@ -12,38 +13,42 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trlm_utils import stats
+from trlm_utils import slide, stats, titles
+from trlm_utils.slide import COLOURS, STYLE
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DECODING_STYLE = {
     "greedy": (COLOURS[0], "o", "-"),
     "sampled": (COLOURS[1], "s", "--"),
     "likelihood": (COLOURS[2], "^", ":"),  # multiple choice: nothing is generated
 }
-STYLE = {
-    "font.size": 13,
-    "axes.titlesize": 14,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "lines.linewidth": 2.2,
-    "lines.markersize": 7,
-    "svg.hashsalt": "trlm",  # fixed ids, so that equal figures give equal files
-    "figure.constrained_layout.use": True,
+STYLE_COLOURS = {  # of the teachers' styles
+    "careful": COLOURS[2],
+    "rambling": COLOURS[3],
+    "hasty": COLOURS[1],
+    "other": "#999999",
+    "none": "#DDDDDD",
 }
+SHARES = (  # logged columns that lie between 0 and 1, and are drawn on that whole axis
+    *("mean_token_accuracy", "rewards/accuracies", "rewards/accuracy/mean"),
+    *("held_out_accuracy", "frac_reward_zero_std"),
+)
+SMOOTH = 5  # logged values in the mean that a thick curve shows
 
 
 def save_figure(figure: Any, path: Path, table: Any) -> None:
     """Write ``path``.svg, .png and .csv (the table the figure was drawn from)."""
+    save_picture(figure, path)
+    table.to_csv(path.with_suffix(".csv"), index=False)
+
+
+def save_picture(figure: Any, path: Path) -> None:
+    """Write ``path``.svg and .png, of 1280 x 720 pixels."""
     import matplotlib.pyplot as plt
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with plt.rc_context(STYLE):
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
-        figure.savefig(path.with_suffix(".png"), dpi=110)
-    table.to_csv(path.with_suffix(".csv"), index=False)
+        figure.savefig(path.with_suffix(".png"), dpi=100)
 
 
 def svg(figure: Any) -> str:
@@ -67,34 +72,6 @@ def percent_of(rows: Any) -> tuple[Any, list[Any]]:
     name = "accuracy" if "accuracy" in rows else "difference"
     value = 100 * rows[name]
     return value, [value - 100 * rows["low"], 100 * rows["high"] - value]
-
-
-def make_panels(number: int, width: float = 3.9, **settings: Any) -> tuple[Any, list[Any]]:
-    """A figure with up to three panels per row, and its panels in reading order."""
-    import matplotlib.pyplot as plt
-
-    across = min(number, 3)
-    down = -(-number // across)
-    size = (width * across + 0.8, 3.1 * down + 1.0)
-    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, **settings)
-    for axis in axes.flat[number:]:
-        axis.axis("off")
-    for axis in axes.flat[number - across : number]:  # the lowest panel of each column
-        axis.tick_params(labelbottom=True)
-    return figure, list(axes.flat[:number])
-
-
-def put_legend(figure: Any, axes: Sequence[Any]) -> None:
-    """One legend for all panels: in an empty cell of the grid, else above the panels."""
-    found: dict[str, Any] = {}
-    for axis in axes:
-        found |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    handles, labels = list(found.values()), list(found)
-    empty = [axis for axis in figure.axes if axis not in axes]
-    if empty:
-        empty[0].legend(handles, labels, frameon=False, loc="center")
-    else:
-        figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=len(labels))
 
 
 def over_seeds(rows: Any) -> Any:
@@ -135,37 +112,133 @@ def _from_means(group: Any, mean: float) -> tuple[float, float]:
     return max(0.0, mean - ends[0]), min(1.0, mean + ends[1])
 
 
-def plot_curves(log: Any, panels: dict[str, Sequence[str]], title: str = "") -> Any:
+def of_form(table: Any, form: str = "chat") -> Any:
+    """Rows of a form; tables recorded without the column hold form "chat" alone."""
+    if "form" not in table:
+        return table if form == "chat" else table.iloc[:0]
+    return table[table["form"] == form]
+
+
+def smoothed(values: Any) -> Any:
+    """Centred mean over `SMOOTH` values of a series; at its ends over those there are."""
+    return values.rolling(SMOOTH, center=True, min_periods=1).mean()
+
+
+def plot_curves(
+    log: Any,
+    panels: dict[str, Sequence[str]],
+    message: str = "",
+    *,
+    about: str = "",
+    log_scale: Sequence[str] = (),
+    asked: int = 0,
+) -> Any:
     """Training curves: one panel per entry, each with the named log columns over steps.
+
+    Curves of 15 values and more are drawn faint, with `smoothed` as a thick line over them.
 
     Args:
         log: a trainer's log (column ``step``); columns that are absent are skipped.
         panels: panel title -> columns of the log to draw in it.
+        message: the figure's title; without one it states how the panels begin and end.
+        about: what else to say below the title, as the seed.
+        log_scale: titles of panels with a logarithmic y axis, where a second fall would be
+            too small to be seen.
+        asked: prompts behind ``held_out_accuracy``; gives its change an interval.
     """
     import matplotlib.pyplot as plt
 
     with plt.rc_context(STYLE):
-        across = 3 if len(panels) in (5, 6) else min(len(panels), 4)
-        down = -(-len(panels) // across)
-        size = (4.2 * across, 3.8 * down)
-        figure, axes = plt.subplots(down, across, figsize=size, squeeze=False)
-        for axis, (name, columns) in zip(axes.flat, panels.items(), strict=False):
+        figure, axes = slide.make_panels(len(panels), sharex=True)
+        for axis, (name, columns) in zip(axes, panels.items(), strict=True):
             for colour, column in zip(COLOURS, columns, strict=False):
                 if column in log:
                     part = log[["step", column]].dropna()
-                    marker = "o" if len(part) < 30 else None
-                    label = column.removeprefix("rewards/").removesuffix("/mean").replace("_", " ")
-                    axis.plot(part["step"], part[column], color=colour, marker=marker, label=label)
+                    _curve(axis, part["step"], part[column], colour, _plain(column))
             axis.set_title(name)
-            axis.set_xlabel("step")
+            _own_scale(axis, name in log_scale)
+            if set(columns) <= set(SHARES):
+                axis.set_ylim(-0.03, 1.03)
             if len(columns) > 1:
-                axis.legend(framealpha=0.85, edgecolor="none", fontsize=10)
-        for axis in axes.flat[len(panels) :]:
-            axis.axis("off")
-        if title:
-            figure.suptitle(title)
+                _name_ends(axis)
+        for axis in axes[-min(len(axes), slide.ACROSS.get(len(axes), 3)) :]:
+            axis.set_xlabel("step")
+        steps = int(log["step"].max()) if len(log) else 0
+        ran = [f"{steps} steps"] if steps else []
+        if "num_tokens" in log and log["num_tokens"].notna().any():
+            ran.append(f"{log['num_tokens'].max():,.0f} tokens")
+        said = ", ".join([about] * bool(about) + ran)
+        if any(
+            len(log[c].dropna()) >= 3 * SMOOTH for cs in panels.values() for c in cs if c in log
+        ):
+            said += f"; thick: mean of {SMOOTH} logged values"
+        slide.put_title(figure, message or curves_message(log, panels, log_scale, asked), said)
     plt.close(figure)
     return figure
+
+
+def curves_message(
+    log: Any, panels: dict[str, Sequence[str]], raw: Sequence[str] = (), asked: int = 0
+) -> str:
+    """How the first two curves of each of the first two panels begin and end.
+
+    Values are `smoothed` where the curves are; not in the panels named in ``raw``.
+    """
+    said: list[str] = []
+    for name, columns in list(panels.items())[:2]:
+        for column in columns[:2]:
+            values = log[column].dropna() if column in log else []
+            if len(values) < 2:
+                continue
+            label = name if len(columns) == 1 else _plain(column)
+            if len(values) >= 3 * SMOOTH and name not in raw:
+                values = smoothed(values)
+            first, last = values.iloc[0], values.iloc[-1]
+            if column == "held_out_accuracy" and asked:
+                said.append(titles.share_change(label, first, last, asked))
+            else:
+                said.append(f"{label} {first:.2g} to {last:.2g}")
+    sentence = "; ".join(said) or "nothing was logged"
+    return sentence[0].upper() + sentence[1:]
+
+
+def _plain(column: str) -> str:
+    return column.removeprefix("rewards/").removesuffix("/mean").replace("_", " ")
+
+
+def _curve(axis: Any, steps: Any, values: Any, colour: str, label: str) -> None:
+    many = len(values) >= 3 * SMOOTH
+    style = {"color": colour, "marker": None if len(values) > 30 else "o"}
+    if many:
+        axis.plot(steps, values, color=colour, lw=1.2, alpha=0.35)
+        style["marker"] = None
+    axis.plot(steps, smoothed(values) if many else values, label=label, **style)
+
+
+def _own_scale(axis: Any, logarithmic: bool) -> None:
+    """A log scale with plain numbers, where asked for and possible."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    values = [y for line in axis.get_lines() for y in line.get_ydata()]
+    if not logarithmic or not values or min(values) <= 0:
+        return
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _name_ends(axis: Any) -> None:
+    """Each curve's name on the right of its end, moved apart where ends are close."""
+    lines = [line for line in axis.get_lines() if not line.get_label().startswith("_")]
+    if not lines:
+        return
+    low, high = axis.get_ylim()
+    gap, top = 0.075 * (high - low), math.inf
+    for line in sorted(lines, key=lambda one: -one.get_ydata()[-1]):
+        top = min(line.get_ydata()[-1], top - gap)
+        place = {"xy": (1.01, top), "xycoords": ("axes fraction", "data"), "va": "center"}
+        axis.annotate(line.get_label(), color=line.get_color(), annotation_clip=False, **place)
 
 
 def plot_lines(table: Any, x: str, columns: Sequence[str], label: str) -> Any:
@@ -180,57 +253,21 @@ def plot_lines(table: Any, x: str, columns: Sequence[str], label: str) -> Any:
     import matplotlib.pyplot as plt
     import numpy as np
 
+    steepest = []
     with plt.rc_context(STYLE):
-        figure, axes = make_panels(2, width=4.6)
+        figure, axes = slide.make_panels(2)
         for colour, column in zip(COLOURS, columns, strict=False):
+            slope = np.gradient(table[column], table[x])
             axes[0].plot(table[x], table[column], color=colour, label=column)
-            axes[1].plot(table[x], np.gradient(table[column], table[x]), color=colour)
+            axes[1].plot(table[x], slope, color=colour)
+            ends = f"{abs(slope).max():.2g}, {abs(slope[0]):.2g} at {table[x].iloc[0]:g}"
+            steepest.append(f"{column} {ends}")
         for axis, title in zip(axes, ("loss", "gradient"), strict=True):
             axis.set_title(title)
             axis.set_xlabel(label)
-        put_legend(figure, axes)
-    plt.close(figure)
-    return figure
-
-
-def of_form(table: Any, form: str = "chat") -> Any:
-    """Rows of a form; tables recorded without the column hold form "chat" alone."""
-    if "form" not in table:
-        return table if form == "chat" else table.iloc[:0]
-    return table[table["form"] == form]
-
-
-def plot_ablations(table: Any, decoding: str = "sampled") -> Any:
-    """One panel per group of arms; accuracy of each arm with its 95 % interval, by band.
-
-    Args:
-        table: rows with group, arm, reference (whether it is the arm that the others are
-            compared with), band, decoding, accuracy, low, high.
-    """
-    import matplotlib.pyplot as plt
-
-    table = of_form(table[table["decoding"] == decoding])
-    groups = list(dict.fromkeys(table["group"]))
-    bands = list(dict.fromkeys(table["band"]))
-    with plt.rc_context(STYLE):
-        figure, axes = make_panels(len(groups), width=4.8 if len(groups) > 1 else 9.0, sharex=True)
-        for axis, group in zip(axes, groups, strict=True):
-            rows = table[table["group"] == group]
-            arms = list(dict.fromkeys(rows["arm"]))
-            for k, band in enumerate(bands):
-                part = rows[rows["band"] == band]
-                y = [arms.index(arm) + 0.22 * (k - (len(bands) - 1) / 2) for arm in part["arm"]]
-                x, error = percent_of(part)
-                style = {"color": COLOURS[k], "marker": MARKERS[k], "ls": "", "capsize": 3}
-                axis.errorbar(x, y, xerr=error, label=band.replace("_", " "), **style)
-                for value in x[part["reference"]]:
-                    axis.axvline(value, color=COLOURS[k], lw=1, ls=":")
-            axis.set_yticks(range(len(arms)), arms)
-            axis.set_ylim(len(arms) - 0.5, -0.5)
-            axis.set_xlim(-2, 102)
-            axis.set_title(group)
-        figure.supxlabel(f"accuracy (%), {decoding}, 95 % interval; dotted: the reference")
-        put_legend(figure, axes)
+        slide.put_legend(figure, axes)
+        message = f"Largest slope, and slope of a hopeless pair: {'; '.join(steepest)}"
+        slide.put_title(figure, message, f"computed, not sampled: {len(table)} points a line")
     plt.close(figure)
     return figure
 
@@ -239,20 +276,17 @@ def plot_differences(table: Any) -> Any:
     """Differences of arms to their reference, with 95 % intervals; one panel per group.
 
     Args:
-        table: rows with group, arm, decoding, difference, low, high (in percentage points).
+        table: rows with group, arm, decoding, seeds, difference, low, high (in percentage
+            points).
     """
     import matplotlib.pyplot as plt
 
     sizes = table.groupby("group", sort=False)["arm"].nunique()
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            len(sizes),
-            figsize=(9, 0.62 * sizes.sum() + 2.2),
-            sharex=True,
-            squeeze=False,
-            height_ratios=list(sizes),
+    with plt.rc_context(slide.STYLE):
+        figure, axes = slide.make_panels(
+            len(sizes), 1, sharex=True, height_ratios=[size + 1 for size in sizes]
         )
-        for axis, group in zip(axes[:, 0], sizes.index, strict=True):
+        for axis, group in zip(axes, sizes.index, strict=True):
             rows = table[table["group"] == group]
             arms = list(dict.fromkeys(rows["arm"]))
             for decoding, part in rows.groupby("decoding", sort=False):
@@ -265,33 +299,55 @@ def plot_differences(table: Any) -> Any:
             axis.set_yticks(range(len(arms)), [arm.replace("_", " ") for arm in arms])
             axis.set_ylim(len(arms) - 0.5, -0.5)
             axis.set_title(group)
-        figure.supxlabel("difference to the reference (points), 95 % interval")
-        put_legend(figure, list(axes[:, 0]))
+        axes[-1].set_xlabel("difference to the reference (points), 95 % interval")
+        slide.put_legend(figure, axes)
+        first = table[(table["group"] == sizes.index[0]) & (table["decoding"] == "sampled")]
+        ends = {"difference": "difference", "low": "difference_low", "high": "difference_high"}
+        shares = first.rename(columns=ends).assign(
+            **{new: first[old] / 100 for old, new in ends.items()}
+        )
+        message = f"{sizes.index[0].capitalize()}, sampled: {titles.verdicts(shares)}"
+        slide.put_title(figure, message, titles.about(0, int(table["seeds"].min())))
     plt.close(figure)
     return figure
 
 
-def plot_shares(table: Any, label: str, parts: Sequence[str], axis_label: str) -> Any:
+def plot_shares(
+    table: Any,
+    label: str,
+    parts: Sequence[str],
+    axis_label: str,
+    follow: str = "hasty",
+    about: str = "",
+) -> Any:
     """One stacked horizontal bar per row of the table, with one segment per column of ``parts``.
 
     Args:
         table: shares in [0, 1].
+        follow: the part that the title follows from its largest share to the last row.
+        about: what the shares stand on, below the title.
     """
     import matplotlib.pyplot as plt
 
+    names = [short(name) for name in table[label]]
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(9, 0.55 * len(table) + 1.9))
+        figure, (axis,) = slide.make_panels(1)
         left = [0.0] * len(table)
         for colour, part in zip(COLOURS, parts, strict=False):
             widths = [100 * share for share in table[part]]
-            axis.barh(range(len(table)), widths, left=left, color=colour, label=part)
+            colour = STYLE_COLOURS.get(part, colour)
+            axis.barh(range(len(table)), widths, 0.7, left=left, color=colour, label=part)
             left = [a + b for a, b in zip(left, widths, strict=True)]
-        axis.set_yticks(range(len(table)), [short(name) for name in table[label]])
+        axis.set_yticks(range(len(table)), names)
         axis.invert_yaxis()
+        axis.set_xlim(0, 100)
         axis.set_xlabel(axis_label)
-        axis.legend(
-            frameon=False, fontsize=10, ncols=len(parts), loc="lower left", bbox_to_anchor=(0, 1)
-        )
+        slide.put_legend(figure, [axis])
+        part = follow if follow in table else parts[0]
+        most, last = int(table[part].to_numpy().argmax()), len(table) - 1
+        shares = [f"{100 * table[part].iloc[i]:.1f} % after {names[i]}" for i in (most, last)]
+        message = f"Share of {part!r} replies: {', '.join(dict.fromkeys(shares))}"
+        slide.put_title(figure, message, about)
     plt.close(figure)
     return figure
 
@@ -301,15 +357,24 @@ def plot_lengths(lengths: dict[str, Sequence[int]]) -> Any:
     import matplotlib.pyplot as plt
 
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(9, 0.5 * len(lengths) + 1.6))
+        figure, (axis,) = slide.make_panels(1)
         axis.boxplot(
             list(lengths.values()),
             orientation="horizontal",
             tick_labels=list(lengths),
             showfliers=False,
-            medianprops={"color": COLOURS[1], "lw": 2},
+            medianprops={"color": COLOURS[1], "lw": 3},
+            boxprops={"lw": 1.5},
         )
         axis.invert_yaxis()
         axis.set_xlabel("tokens")
+        longest = {name: max(found) for name, found in lengths.items()}
+        name = max(longest, key=lambda one: longest[one])
+        rows = sum(map(len, lengths.values()))
+        slide.put_title(
+            figure,
+            f"No row is longer than {longest[name]} tokens (in {name})",
+            f"n {rows:,} rows; box: middle half, line: median, whiskers: 1.5 boxes at most",
+        )
     plt.close(figure)
     return figure

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trlm_utils import plots
-from trlm_utils.evaluation import ladder_plots
+from trlm_utils.evaluation import rise_plots
 from trlm_utils.evaluation.ladder import key_of
 from trlm_utils.files import CourseError, read_json, runs_root, shown, write_json, write_text
 from trlm_utils.runner import pages, report_texts
@@ -93,8 +93,9 @@ def write(names: Sequence[str] = RECIPES) -> Path:
     ladder = plots.of_form(ladder[ladder["band"] == BAND])
     ladder = ladder[~ladder["stage"].str.contains("/")]  # leave out checkpoints of an arm
     folder = runs_root() / "compare"
-    # not joined by lines, because a recipe's arms may have no order
-    figure = ladder_plots.plot_ladder(ladder, by="recipe", joined=False)
+    figure = rise_plots.plot_recipes(
+        ladder, {row["recipe"]: (row["from"], row["result"]) for row in rows}
+    )
     plots.save_figure(figure, folder / "compare", ladder)
     write_text(folder / "compare.csv", pd.DataFrame(rows).to_csv(index=False))
     missing = [name for name in names if name not in found]

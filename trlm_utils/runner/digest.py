@@ -50,6 +50,10 @@ from trlm_utils.stage import outputs_digest
 
 SHOWS = {  # modules that do not influence results, with the reason
     "trlm_utils.plots": "draws tables that were computed elsewhere",
+    "trlm_utils.slide": "draws tables that were computed elsewhere",
+    "trlm_utils.titles": "says what such tables hold",
+    "trlm_utils.evaluation.arm_plots": "draws tables that were computed elsewhere",
+    "trlm_utils.evaluation.ladder_plots": "draws tables that were computed elsewhere",
     "trlm_utils.rewards.reward_plots": "draws tables that were computed elsewhere",
     "trlm_utils.progress": "tells how far a stage is",
     "trlm_utils.doctor": "prints what this machine has",

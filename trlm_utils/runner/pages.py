@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trlm_utils import plots
-from trlm_utils.evaluation import ladder_plots
+from trlm_utils.evaluation import arm_plots, ladder_plots
 from trlm_utils.runner import report_texts
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -86,10 +86,15 @@ def _values(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ladder_svg(content: dict[str, Any]) -> Any:
-    """The figure of the ladder as an SVG element; empty without evaluations."""
+    """The ladder, or with arms their differences, as SVG elements; empty without evaluations."""
     if not content["ladder"]:
         return ""
     import pandas as pd
+    from markupsafe import Markup
 
+    table = pd.DataFrame(content["arms"])
+    if "difference" in table and table["difference"].notna().any():
+        pages = arm_plots.ablation_pages(table)
+        return Markup("").join(drawn(arm_plots.plot_ablations(table, groups=p)) for p in pages)
     ladder = pd.DataFrame(content["ladder"])
     return drawn(ladder_plots.plot_ladder(ladder, joined=not content["arms"]))
