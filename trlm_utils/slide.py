@@ -95,8 +95,8 @@ def put_legend(figure: Any, axes: Sequence[Any], more: dict[str, Any] | None = N
     found |= more or {}
     if not found:
         return
-    widest = max(map(len, found))
-    columns = max(1, min(len(found), 104 // (widest + 6)))
+    in_a_row = sum(map(len, found)) + 7 * len(found) <= 104  # characters, handles included
+    columns = len(found) if in_a_row else max(1, 104 // (max(map(len, found)) + 6))
     figure.legend(
         list(found.values()),
         list(found),
