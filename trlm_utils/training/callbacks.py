@@ -73,9 +73,9 @@ def held_out_accuracy(
         every: optimizer steps between two evaluations.
         max_new_tokens: token budget of a completion.
         temperature: 0 means greedy decoding.
-        replies: file (JSON lines) for the replies to the first ``shown`` prompts at each
-            evaluation: step, question, answer, reply, right. A resumed training keeps the rows
-            up to the step from which it goes on.
+        replies: file (JSON lines) for the replies to ``shown`` of the prompts, from short to
+            long ones, at each evaluation: step, question, answer, reply, right. A resumed
+            training keeps the rows up to the step from which it goes on.
     """
     import torch
     from transformers import TrainerCallback
@@ -84,6 +84,8 @@ def held_out_accuracy(
     from trlm_utils.files import read_rows, write_rows
 
     prompts = [chat.render(tokenizer, row["prompt"], prompt=True) for row in rows]
+    by_length = sorted(range(len(rows)), key=lambda i: len(prompts[i]))
+    chosen = by_length[:: max(1, len(rows) // shown)][:shown]
 
     class HeldOutAccuracy(TrainerCallback):
         kept: list[dict[str, Any]] = []  # replaced before it is changed
@@ -105,11 +107,10 @@ def held_out_accuracy(
             entry = {"held_out_accuracy": sum(right) / len(right), "step": state.global_step}
             state.log_history.append(entry)
             if replies:
-                first = zip(rows[:shown], drawn, right, strict=False)
                 self.kept += [
-                    {"step": state.global_step, "question": row["prompt"][-1]["content"]}
-                    | {"answer": row["answer"], "reply": reply.text, "right": verdict}
-                    for row, reply, verdict in first
+                    {"step": state.global_step, "question": rows[i]["prompt"][-1]["content"]}
+                    | {"answer": rows[i]["answer"], "reply": drawn[i].text, "right": right[i]}
+                    for i in chosen
                 ]
                 write_rows(replies, self.kept)
 
