@@ -144,6 +144,24 @@ def test_replies_to_held_out_prompts_are_kept_up_to_the_step_that_is_resumed(
     assert trained(0, 1) == at(0)  # a new training keeps nothing of the old one
 
 
+def test_the_kept_replies_are_to_prompts_from_short_to_long(
+    tmp_path, model, tokenizer, monkeypatch
+):
+    from transformers import TrainerState
+
+    from trlm_utils import chat, generation
+    from trlm_utils.files import read_rows
+
+    said = [generation.Sample(f"It is {i}.", 5, True) for i in range(5)]
+    monkeypatch.setattr(generation, "sample", lambda *a, **k: said)
+    asked = [{"prompt": chat.to_prompt("word " * n), "answer": "2"} for n in (5, 1, 3, 4, 2)]
+    path = tmp_path / "replies.jsonl"
+    look = callbacks.held_out_accuracy(asked, tokenizer, 2, 8, replies=path, shown=2)
+    look.on_train_begin(None, TrainerState(), None, model=model)
+    # two of five: every second one, beginning with the shortest
+    assert [r["reply"] for r in read_rows(path)] == ["It is 1.", "It is 2."]
+
+
 def test_the_model_of_every_checkpoint_is_kept(tmp_path, model, tokenizer):
     from transformers import TrainerState
 

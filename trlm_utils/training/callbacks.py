@@ -75,9 +75,9 @@ def held_out_accuracy(
         max_new_tokens: token budget of a completion.
         temperature: 0 means greedy decoding.
         trainer: the trainer, whose tracker then gets the accuracy too (`trackers`).
-        replies: file (JSON lines) for the replies to the first ``shown`` prompts at each
-            evaluation: step, question, answer, reply, right. A resumed training keeps the rows
-            up to the step from which it goes on.
+        replies: file (JSON lines) for the replies to ``shown`` of the prompts, from short to
+            long ones, at each evaluation: step, question, answer, reply, right. A resumed
+            training keeps the rows up to the step from which it goes on.
     """
     import torch
     from transformers import TrainerCallback
@@ -86,6 +86,8 @@ def held_out_accuracy(
     from trlm_utils.files import read_rows, write_rows
 
     prompts = [chat.render(tokenizer, row["prompt"], prompt=True) for row in rows]
+    by_length = sorted(range(len(rows)), key=lambda i: len(prompts[i]))
+    chosen = by_length[:: max(1, len(rows) // shown)][:shown]
 
     class HeldOutAccuracy(TrainerCallback):
         kept: list[dict[str, Any]] = []  # replaced before it is changed
@@ -110,11 +112,10 @@ def held_out_accuracy(
             else:
                 _log(trainer, entry)
             if replies:
-                first = zip(rows[:shown], drawn, right, strict=False)
                 self.kept += [
-                    {"step": state.global_step, "question": row["prompt"][-1]["content"]}
-                    | {"answer": row["answer"], "reply": reply.text, "right": verdict}
-                    for row, reply, verdict in first
+                    {"step": state.global_step, "question": rows[i]["prompt"][-1]["content"]}
+                    | {"answer": rows[i]["answer"], "reply": drawn[i].text, "right": right[i]}
+                    for i in chosen
                 ]
                 write_rows(replies, self.kept)
 
