@@ -258,6 +258,7 @@ def test_a_tracked_and_pushed_stage_is_the_same_and_keeps_its_secret(smoke, tmp_
     shutil.copytree(runs / "smoke", tmp_path / "runs" / "smoke")
     (root / ".env").write_text(f"HF_TOKEN={hub_server.TOKEN}\n")
     monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.delenv("HF_TOKEN", raising=False)  # a real one
     tracker = "tensorboard" if importlib.util.find_spec("tensorboard") else "none"
     values = {"KEEP_CHECKPOINTS": "true", "PUSH_TO": "me/tiny", "TRACKER": tracker}
     chosen = [part for k, v in values.items() for part in ("--set", f"06_grpo.{k}={v}")]
