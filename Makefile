@@ -1,6 +1,7 @@
 # make course     run the course (sets up what is missing)
 # make test       run every test (sets up what is missing)
 # An environment of your own: make course PYTHON=python   (conda, Colab, ROCm)
+# From the release's models:  make course FROM_RELEASE=1 ARGS='--from 06_grpo'
 
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
@@ -9,6 +10,7 @@ RECIPE ?= nano
 SCALE ?= nano
 SEEDS ?= 0
 ARGS ?=
+FROM_RELEASE ?=
 NOTEBOOKS ?= 05_grpo_rewards 10_ablations 13_reward_lab
 
 # With PYTHON given, that environment is used as it is; else .venv is made once.
@@ -22,11 +24,12 @@ endif
 BASE_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help course compare careful controls ablations hacking algorithms test test-fast real smoke lint notebooks slides browser rehearse verify benchmark gpu threads doctor lab clean
+.PHONY: help course compare careful controls ablations hacking algorithms test test-fast real smoke lint notebooks release slides browser rehearse verify benchmark gpu threads doctor lab clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@echo "  Settings: RECIPE=nano SCALE=nano SEEDS=0,1,2 ARGS='--set STAGE.NAME=VALUE' PYTHON=python"
+	@echo "            FROM_RELEASE=1, or a release archive's path or address"
 
 .venv/.ready: requirements.txt pyproject.toml
 	@$(BASE_PYTHON) -c "import sys; sys.exit(sys.version_info[:2] < (3, 11))" || \
@@ -38,6 +41,7 @@ help: ## list what there is
 	@touch $@
 
 course: $(READY) ## run the course headless and print where the report is
+	$(if $(FROM_RELEASE),$(PY) -m trlm_utils fetch $(filter-out 1,$(FROM_RELEASE)))
 	$(PY) -m trlm_utils run $(RECIPE) --scale $(SCALE) --seed $(SEEDS) $(ARGS)
 
 careful: SEEDS = 0,1,2,3,4
@@ -82,6 +86,9 @@ lint: $(READY) ## check style and formatting
 notebooks: $(READY) ## put the outputs of the last nano run into the committed notebooks
 	$(PY) -m trlm_utils run deep_dives --force
 	$(PY) -m tools.publish publish
+
+release: $(READY) ## build the release archive (models, data, logs) from the run of nano
+	$(PY) -m tools.release
 
 slides: $(READY) ## notebooks as slides in runs/slides (NOTEBOOKS="05_grpo_rewards ...")
 	$(PY) -m tools.slides $(NOTEBOOKS)

@@ -5,6 +5,7 @@
     python -m trlm_utils run nano --seed 1 --set 06_grpo.LEARNING_RATE=2.0e-4
     python -m trlm_utils list | doctor | compare | show, report, record or verify RECIPE
     python -m trlm_utils chat runs/nano/03_sft_stage2 runs/nano/06_grpo
+    python -m trlm_utils fetch   # finished stages of nano, from the release
 
 Exit status: 0 success, 1 a stage failed, 2 invalid request.
 """
@@ -65,6 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
     talks.add_argument("--temperature", type=float, default=0.0, help="0 is greedy, the default")
     talks.add_argument("--max-new-tokens", type=int, default=160)
     talks.add_argument("--system", default="", help="system message before every question")
+    fetched = commands.add_parser("fetch", help="take finished stages of nano from the release")
+    fetched.add_argument("place", nargs="?", default="", help="another archive: a path or address")
     commands.add_parser("list", help="list the recipes")
     commands.add_parser("doctor", help="look at this machine")
     return parser
@@ -108,6 +111,11 @@ def _dispatch(options: argparse.Namespace) -> int:
         return 0
     if options.command == "doctor":
         print(examine().to_string(index=False))
+        return 0
+    if options.command == "fetch":
+        from trlm_utils.runner import released
+
+        print(released.fetch(options.place))
         return 0
     if options.command == "compare":
         from trlm_utils.runner import compare
