@@ -24,7 +24,7 @@ endif
 BASE_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help course compare careful controls ablations hacking algorithms test test-fast real smoke lint notebooks release slides browser rehearse verify benchmark gpu threads doctor lab clean
+.PHONY: help course compare careful controls ablations hacking algorithms test test-fast real smoke lint notebooks release slides browser rehearse verify colab benchmark gpu threads doctor lab clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -98,6 +98,14 @@ browser: $(READY) ## try the explorer in JupyterLab and the slides, in Chromium 
 
 verify: $(READY) ## build the trlm recipe at full scale on tiny stand-ins
 	$(PY) -m trlm_utils verify trlm
+
+COLAB ?= runs/colab/bin/python
+colab: $(READY) ## as on Colab: notebooks 03 and 06 alone, fast tests, smoke (COLAB=python with its versions)
+	$(PY) -m tools.colab_machine $(COLAB) 03_sft_stage2 06_grpo
+	$(COLAB) -m pip list --format=freeze | grep -E '^(torch|numpy|pandas|ipykernel|tornado|traitlets)==' > runs/keep.txt
+	$(COLAB) -m pip install -q -c runs/keep.txt -e '.[test]'
+	$(COLAB) -m pytest -m "not sequence"
+	$(COLAB) -m trlm_utils run smoke
 
 benchmark: $(READY) ## time rollouts, answers and training against the obvious ways (ARGS='--math FOLDER')
 	@mkdir -p runs

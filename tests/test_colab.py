@@ -1,17 +1,19 @@
 """Badge and bootstrap cell: in every notebook, inert elsewhere, careful with what runs on Colab.
 
-tests/colab_machine.py runs the whole on an environment of Colab's versions.
+tools/colab_machine.py (`make colab`) runs the whole in an environment of Colab's versions.
 """
 
 import json
 import os
 import subprocess
 import sys
+import tomllib
 import types
 import zipfile
 
 import nbformat
 import pytest
+from packaging.requirements import Requirement
 
 from tools import colab as cells
 from tools import publish, slides
@@ -172,6 +174,17 @@ def test_pip_refuses_rather_than_replace(tmp_path, monkeypatch, needs, protected
         colab.install(installed, offline)
     asked = [str(python), "-c", "from importlib.metadata import version; print(version('tornado'))"]
     assert real(asked, capture_output=True, text=True).stdout.strip() == tornado
+
+
+def test_the_listing_of_colab_names_all_that_is_protected():
+    """And the base requirements admit its versions, but of datasets and pyarrow (TRL's)."""
+    lines = (PROJECT_ROOT / "tests" / "constraints" / "colab.txt").read_text().splitlines()
+    listed = dict(line.lower().split("==") for line in lines if line and line[0] != "#")
+    assert set(colab.PROTECTED) <= set(listed)
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
+    needs = [Requirement(line) for line in project["dependencies"]]
+    refused = {n.name for n in needs if not n.specifier.contains(listed.get(n.name, "999"))}
+    assert {name for name in refused if name in listed} == {"datasets", "pyarrow"}
 
 
 def test_what_was_replaced_while_loaded_is_named():
