@@ -52,6 +52,7 @@ SHOWS = {  # modules that do not influence results, with the reason
     "trlm_utils.rewards.reward_plots": "draws tables that were computed elsewhere",
     "trlm_utils.progress": "tells how far a stage is",
     "trlm_utils.doctor": "prints what this machine has",
+    "trlm_utils.rocm": "is read by the doctor alone",
     "trlm_utils.energy": "reads a counter of the processor into the manifest",
 }
 PATHS = ("BASE_MODEL", "DATA_DIR", "HUB_MIRROR", "SUITE_DIR")  # parameters with a path
