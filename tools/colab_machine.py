@@ -51,17 +51,21 @@ def put_online(folder: Path, archive: Path) -> Path:
 
 
 def pretend(folder: Path, python: Path) -> dict[str, str]:
-    """A module ``google.colab``, loaded at start, and a kernel of that Python: the environment."""
+    """A kernel of that Python that has loaded a module ``google.colab``: the environment for it."""
     module = folder / "fake" / "google" / "colab"
     module.mkdir(parents=True)
     (module / "__init__.py").write_text("")
-    (folder / "fake" / "sitecustomize.py").write_text("import google.colab\n")
+    start = folder / "start.py"
+    start.write_text(
+        f"import sys\nsys.path.append({str(folder / 'fake')!r})\nimport google.colab\n"
+        "from ipykernel.kernelapp import launch_new_instance\nlaunch_new_instance()\n"
+    )
     kernel = folder / "jupyter" / "kernels" / "colab"
     kernel.mkdir(parents=True)
-    argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    spec = {"argv": argv, "display_name": "colab", "language": "python"}
+    spec = {"argv": [str(python), str(start), "-f", "{connection_file}"]}
+    spec |= {"display_name": "colab", "language": "python"}
     (kernel / "kernel.json").write_text(json.dumps(spec))
-    return {"PYTHONPATH": str(folder / "fake"), "JUPYTER_PATH": str(folder / "jupyter")}
+    return {"PYTHONPATH": "", "JUPYTER_PATH": str(folder / "jupyter")}
 
 
 def protected(python: Path) -> set[str]:

@@ -90,7 +90,8 @@ def install(installed: dict[str, str], options: Iterable[str] = ()) -> None:
     command = [sys.executable, "-m", "pip", "install", "-q", "-c", str(keep), *options]
     done = subprocess.run([*command, "-e", str(PROJECT_ROOT)], capture_output=True, text=True)
     if done.returncode:
-        reason = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        lines = done.stderr.splitlines()
+        reason = [line for line in lines if line.startswith("ERROR")] or lines[-3:]
         raise CourseError(
             f"pip could not install the course beside what runs here: {' '.join(reason)}"
         )
