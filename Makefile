@@ -1,6 +1,7 @@
 # make course     run the course (sets up what is missing)
 # make test       run every test (sets up what is missing)
 # An environment of your own: make course PYTHON=python   (conda, Colab, ROCm)
+# From the release's models:  make course FROM_RELEASE=1 ARGS='--from 06_grpo'
 
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
@@ -9,6 +10,7 @@ RECIPE ?= nano
 SCALE ?= nano
 SEEDS ?= 0
 ARGS ?=
+FROM_RELEASE ?=
 NOTEBOOKS ?= 05_grpo_rewards 10_ablations 13_reward_lab
 
 # With PYTHON given, that environment is used as it is; else .venv is made once.
@@ -22,11 +24,12 @@ endif
 BASE_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help course compare careful curation controls lengths frontier ablations hacking algorithms test test-fast real smoke lint notebooks pictures slides browser rehearse verify benchmark gpu threads doctor lab clean
+.PHONY: help course compare careful curation controls lengths frontier ablations hacking algorithms test test-fast real smoke lint notebooks pictures release slides browser rehearse verify colab benchmark gpu threads doctor lab clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@echo "  Settings: RECIPE=nano SCALE=nano SEEDS=0,1,2 ARGS='--set STAGE.NAME=VALUE' PYTHON=python"
+	@echo "            FROM_RELEASE=1, or a release archive's path or address"
 
 .venv/.ready: requirements.txt pyproject.toml
 	@$(BASE_PYTHON) -c "import sys; sys.exit(sys.version_info[:2] < (3, 11))" || \
@@ -38,6 +41,7 @@ help: ## list what there is
 	@touch $@
 
 course: $(READY) ## run the course headless and print where the report is
+	$(if $(FROM_RELEASE),$(PY) -m trlm_utils fetch $(filter-out 1,$(FROM_RELEASE)))
 	$(PY) -m trlm_utils run $(RECIPE) --scale $(SCALE) --seed $(SEEDS) $(ARGS)
 
 curation: $(READY) ## train on dirty and on clean data, and on each kind of dirt, five seeds, for notebook 01
@@ -96,6 +100,9 @@ notebooks: $(READY) ## put the outputs of the last nano run into the committed n
 pictures: $(READY) ## render the drawn pictures of the notebooks from their sources
 	$(PY) -m tools.pictures
 
+release: $(READY) ## build the release archive (models, data, logs) from the run of nano
+	$(PY) -m tools.release
+
 slides: $(READY) ## notebooks as slides in runs/slides (NOTEBOOKS="05_grpo_rewards ...")
 	$(PY) -m tools.slides $(NOTEBOOKS)
 
@@ -104,6 +111,14 @@ browser: $(READY) ## try the explorer in JupyterLab and the slides, in Chromium 
 
 verify: $(READY) ## build the trlm recipe at full scale on tiny stand-ins
 	$(PY) -m trlm_utils verify trlm
+
+COLAB ?= runs/colab/bin/python
+colab: $(READY) ## as on Colab: notebooks 03 and 06 alone, fast tests, smoke (COLAB=python with its versions)
+	$(PY) -m tools.colab_machine $(COLAB) 03_sft_stage2 06_grpo
+	$(COLAB) -m pip list --format=freeze | grep -E '^(torch|numpy|pandas|ipykernel|tornado|traitlets)==' > runs/keep.txt
+	$(COLAB) -m pip install -q -c runs/keep.txt -e '.[test]'
+	$(COLAB) -m pytest -m "not sequence"
+	$(COLAB) -m trlm_utils run smoke
 
 benchmark: $(READY) ## time rollouts, answers and training against the obvious ways (ARGS='--math FOLDER')
 	@mkdir -p runs

@@ -37,7 +37,8 @@ def read(path):
 
 
 def code(path):
-    return [c.source for c in read(path).cells if c.cell_type == "code"]
+    """Sources of code cells, without the one for Colab (test_colab.py)."""
+    return [c.source for c in publish.own_cells(read(path)) if c.cell_type == "code"]
 
 
 def test_the_sequence_is_complete():

@@ -16,7 +16,7 @@ from trlm_utils.training import callbacks, configuration, speed
         ("cuda", (7, 5), "fp16"),
         ("cuda", (8, 0), "bf16"),
         ("cuda", (9, 0), "bf16"),
-        ("rocm", None, "bf16"),
+        ("rocm", None, "bf16"),  # as the CPU here can compute in it (test_rocm)
         ("tpu", None, "fp32"),
     ],
 )

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tools import figures, results
+from tools import colab, figures, results
 from trlm_utils import plots
 from trlm_utils.evaluation.pooling import seed_folders
 from trlm_utils.files import PROJECT_ROOT, CourseError, read_json, read_rows, runs_root
@@ -44,11 +44,16 @@ KEPT_CELL_METADATA = ("tags", "jupyter", "cellView")
 
 
 def source_digest(notebook: Any) -> str:
-    """SHA-256 over the types and sources of all cells of a notebook."""
+    """SHA-256 over the types and sources of all cells of a notebook but those for Colab."""
     digest = hashlib.sha256()
-    for cell in notebook.cells:
+    for cell in own_cells(notebook):
         digest.update(f"{cell.cell_type}\0{cell.source}\0".encode())
     return digest.hexdigest()
+
+
+def own_cells(notebook: Any) -> list[Any]:
+    """A notebook's cells without badge and bootstrap cell, which have no outputs to publish."""
+    return [c for c in notebook.cells if colab.TAG not in c.metadata.get("tags", [])]
 
 
 def merge_outputs(source: Any, executed: Any, recipe: str = "nano") -> Any:
@@ -59,12 +64,15 @@ def merge_outputs(source: Any, executed: Any, recipe: str = "nano") -> Any:
     Raises:
         CourseError: when the code of the executed copy is different.
     """
-    ran = [c for c in executed.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    ran = [
+        c for c in own_cells(executed) if "injected-parameters" not in c.metadata.get("tags", [])
+    ]
     code = [c for c in ran if c.cell_type == "code"]
-    if [c.source for c in code] != [c.source for c in source.cells if c.cell_type == "code"]:
+    own = own_cells(source)
+    if [c.source for c in code] != [c.source for c in own if c.cell_type == "code"]:
         raise CourseError("the executed copy comes from another source; run the recipe again")
     count, executed_cells = 0, iter(code)
-    for cell in source.cells:
+    for cell in own:
         cell.metadata = {k: v for k, v in cell.metadata.items() if k in KEPT_CELL_METADATA}
         if cell.cell_type != "code":
             continue
@@ -293,7 +301,7 @@ def check(path: Path) -> list[str]:
     problems = []
     if notebook.metadata.get("trlm", {}).get("source") != source_digest(notebook):
         problems.append("its outputs do not belong to its source: run `make notebooks`")
-    counts = [c.execution_count for c in notebook.cells if c.cell_type == "code"]
+    counts = [c.execution_count for c in own_cells(notebook) if c.cell_type == "code"]
     if counts != list(range(1, len(counts) + 1)):
         problems.append("its cells were not executed in order, once each")
     if path.stat().st_size > MAX_KB * 1024:

@@ -25,6 +25,7 @@ from nbconvert.exporters import SlidesExporter
 from nbconvert.preprocessors import Preprocessor
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
+from tools import colab
 from trlm_utils.files import PROJECT_ROOT, CourseError, runs_root, shown, write_text
 
 TEMPLATES = Path(__file__).parent  # the folder that contains slides_template/
@@ -87,6 +88,8 @@ def sections(cells: Sequence[Any]) -> list[list[Any]]:
     """The cells of each section to show, each with its ``slide_type`` in the metadata."""
     found: list[tuple[str, list[Any]]] = []  # title, cells
     for cell in cells:
+        if colab.TAG in cell.metadata.get("tags", []):
+            continue
         if cell.cell_type == "markdown":
             for text in re.split(r"(?m)^(?=#{1,2} )", cell.source):
                 heading = re.match(r"#{1,2} (.*)", text)

@@ -10,6 +10,7 @@ import shutil
 import sys
 from typing import Any
 
+from trlm_utils import rocm
 from trlm_utils.files import runs_root
 from trlm_utils.machine import choose_precision, cores, detect_device, package_versions
 
@@ -26,25 +27,14 @@ def free_disk_mb() -> float:
 
 
 def gpu_lines() -> list[tuple[str, str, str]]:
-    """Rows about the GPU that torch sees: what, found, verdict.
-
-    On ROCm the error "invalid device function" means that torch was not built for the
-    architecture of the GPU. So the two are compared here, before any kernel is launched.
-    """
+    """Rows about the GPU that torch sees: what, found, verdict; on ROCm those of `rocm` too."""
     import torch
 
     if not torch.cuda.is_available():
         return [("GPU", "none found by torch", "ok")]
-    properties = torch.cuda.get_device_properties(0)
-    memory = f"{properties.total_memory / 2**30:.0f} GiB"
+    memory = f"{torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB"
     lines = [("GPU", f"{torch.cuda.get_device_name(0)}, {memory}", "ok")]
-    if torch.version.hip:
-        arch = getattr(properties, "gcnArchName", "").split(":")[0]
-        built = torch.cuda.get_arch_list()
-        good = not built or arch in built
-        advice = "ok" if good else f"this torch is built for {', '.join(built)} only"
-        lines.append(("ROCm architecture", arch or "unknown", advice))
-    return lines
+    return [*lines, *rocm.rows()] if torch.version.hip else lines
 
 
 def examine() -> Any:

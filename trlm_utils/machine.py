@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 from dataclasses import dataclass
@@ -35,9 +36,10 @@ class Precision:
 
 
 def choose_precision(device: str, capability: tuple[int, int] | None = None) -> Precision:
-    """Choose the number format: fp32 on CPU, fp16 before Ampere, bf16 from Ampere on and on AMD.
+    """Choose the number format: fp32 on CPU, fp16 before Ampere, bf16 from Ampere on.
 
-    Any other accelerator gets fp32, because its half precision was not tried.
+    On AMD the card is asked (`half_works`): bf16 if it computes in it, else fp16, else fp32. Any
+    other accelerator gets fp32, because its half precision was not tried.
 
     torch's ``is_bf16_supported`` does not help: it returns True on a T4, which only emulates
     bf16. So the compute capability decides.
@@ -52,7 +54,11 @@ def choose_precision(device: str, capability: tuple[int, int] | None = None) -> 
     if device in ("cpu", "mps"):
         return Precision(False, False, f"{device}: half precision gains nothing here")
     if device == "rocm":
-        return Precision(True, False, "ROCm GPU: bf16 in hardware")
+        if half_works("bfloat16"):
+            return Precision(True, False, "ROCm GPU: bf16 was tried on it and is right")
+        if half_works("float16"):
+            return Precision(False, True, "ROCm GPU: bf16 was tried on it and fails, fp16 is right")
+        return Precision(False, False, "ROCm GPU: half precision was tried on it and fails")
     if device != "cuda":
         return Precision(False, False, f"{device}: half precision was not tried here")
     if capability is None:
@@ -60,6 +66,39 @@ def choose_precision(device: str, capability: tuple[int, int] | None = None) -> 
     if capability[0] >= 8:
         return Precision(True, False, f"compute capability {capability}: bf16 in hardware")
     return Precision(False, True, f"compute capability {capability}: bf16 only emulated")
+
+
+@functools.cache
+def half_works(name: str) -> bool:
+    """Whether attention, forward and backward, is finite and about right in a half precision.
+
+    Asked on AMD cards, where it depends on the card: gfx1151 made NaN in FlashAttention-2
+    (unslothai/unsloth PR 3588), gfx103x has no bf16 instructions (unsloth#5337), both read in
+    November 2026. The random numbers are from a generator of its own.
+
+    Args:
+        name: "bfloat16" or "float16".
+    """
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    draw = torch.Generator().manual_seed(0)
+    exact = torch.randn(3, 1, 4, 256, 64, generator=draw)  # query, key, value of 4 heads
+    results = []
+    for dtype in (torch.float32, getattr(torch, name)):
+        device = torch_device() if dtype != torch.float32 else "cpu"
+        inputs = exact.to(device, dtype, copy=True).requires_grad_()
+        try:
+            out = scaled_dot_product_attention(*inputs, is_causal=True)
+            out.float().square().sum().backward()
+        except RuntimeError:  # no such instructions or kernels
+            return False
+        results.append([x.detach().float().cpu() for x in (out, inputs.grad)])
+    # bf16 keeps 8 bits: a relative error of 0.4 % a number, a few of them added up
+    return all(
+        bool((half - full).norm() <= 0.05 * full.norm())  # False for NaN
+        for full, half in zip(*results, strict=True)
+    )
 
 
 def torch_device() -> Any:

@@ -8,6 +8,7 @@
     python -m trlm_utils chat runs/nano/03_sft_stage2 runs/nano/06_grpo
     python -m trlm_utils push runs/nano/06_grpo owner/name
     python -m trlm_utils export runs/nano/06_grpo --gguf
+    python -m trlm_utils fetch   # finished stages of nano, from the release
 
 Exit status: 0 success, 1 a stage failed, 2 invalid request.
 """
@@ -76,6 +77,8 @@ def build_parser() -> argparse.ArgumentParser:
     given.add_argument("folder", help="a stage of a run, as runs/nano/06_grpo")
     given.add_argument("--out", default="", help="new folder; by default exported/ in the run")
     given.add_argument("--gguf", action="store_true", help="also one file for llama.cpp")
+    fetched = commands.add_parser("fetch", help="take finished stages of nano from the release")
+    fetched.add_argument("place", nargs="?", default="", help="another archive: a path or address")
     commands.add_parser("list", help="list the recipes")
     commands.add_parser("doctor", help="look at this machine")
     return parser
@@ -119,6 +122,11 @@ def _dispatch(options: argparse.Namespace) -> int:
         return 0
     if options.command == "doctor":
         print(examine().to_string(index=False))
+        return 0
+    if options.command == "fetch":
+        from trlm_utils.runner import released
+
+        print(released.fetch(options.place))
         return 0
     if options.command == "compare":
         from trlm_utils.runner import compare

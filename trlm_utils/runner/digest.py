@@ -58,6 +58,7 @@ SHOWS = {  # modules that do not influence results, with the reason
     "trlm_utils.progress": "tells how far a stage is",
     "trlm_utils.doctor": "prints what this machine has",
     "trlm_utils.exercise": "checks what a reader wrote, after the training",
+    "trlm_utils.rocm": "is read by the doctor alone",
     "trlm_utils.energy": "reads a counter of the processor into the manifest",
     "trlm_utils.training.trackers": "copies the log to a tracker",
     "trlm_utils.training.hub": "copies results to the Hub",

@@ -54,7 +54,7 @@ class Parameter:
 
 
 def code_cells(notebook: Path) -> list[str]:
-    """Sources of a notebook's code cells.
+    """Sources of a notebook's code cells, without those that prepare Colab (tag ``colab``).
 
     Raises:
         RecipeError: when the file is missing or not a notebook.
@@ -66,7 +66,8 @@ def code_cells(notebook: Path) -> list[str]:
         raise RecipeError(f"no notebook {notebook.stem!r}{nearest(notebook.stem, known)}") from None
     except (ValueError, KeyError):
         raise RecipeError(f"{shown(notebook)} is not a notebook") from None
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    own = (cell for cell in cells if "colab" not in cell.get("metadata", {}).get("tags", []))
+    return ["".join(cell["source"]) for cell in own if cell["cell_type"] == "code"]
 
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
