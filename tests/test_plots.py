@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from trlm_utils import doctor, plots
+from trlm_utils import doctor, plots, slide
 from trlm_utils.evaluation import arm_plots, ladder_plots, rise_plots
 from trlm_utils.rewards import reward_plots
 

@@ -32,7 +32,8 @@ if "google.colab" in sys.modules:
     course = Path("course").resolve()
     if not course.exists():
         clone = ["git", "-c", "advice.detachedHead=false", "clone", "-q", "--depth", "1"]
-        subprocess.run([*clone, "--branch", "{tag}", "{address}", str(course)], check=True)
+        clone += ["--branch", "{tag}", "{address}", str(course)]
+        subprocess.run(clone, check=True)
     sys.path.insert(0, str(course))
     from trlm_utils import colab
 
