@@ -17,14 +17,16 @@ from typing import Any
 
 from tools import threads
 from trlm_utils import answers, nanoworld, plots, slide, titles
-from trlm_utils.evaluation import arm_plots, ladder_plots, rise_plots
+from trlm_utils.evaluation import arm_plots, ladder_plots, rise_plots, signal_map, step_plots
+from trlm_utils.evaluation import arms as tables
 from trlm_utils.evaluation.ladder import BANDS_BY_LENGTH
 from trlm_utils.files import PROJECT_ROOT, CourseError, shown
 from trlm_utils.rewards import explorer, reward_plots
 
 FIGURES = PROJECT_ROOT / "figures"
 MANNERS = ("careful", "rambling", "hasty", "other", "none")  # as in notebook 07
-ARMS = ("ablations", "algorithms", "careful", "controls", "hacking")
+ARMS = ("ablations", "careful", "controls", "frontier", "hacking", "lengths")
+CURATION = {"cleaning": "clean", "one kind": "none"}  # group -> reference, as in notebook 01
 SYSTEMS = ("qwen-rl", "tina", "tiny-r1", "tunix")
 SEED_0 = "seed 0"  # the notebooks' own training logs are of this seed
 CHECKED = 100  # prompts behind held_out_accuracy in the default recipe
@@ -82,6 +84,21 @@ def arms(name: str, table: Any) -> Drawn:
         yield name if number == 1 else f"{name}_{number}", figure, rows
 
 
+def algorithms(name: str, table: Any) -> Drawn:
+    """Algorithms against their reference, and the map of what each signal buys."""
+    mapped = table["group"] == signal_map.GROUP
+    yield name, arm_plots.plot_ablations(table[~mapped]), table
+    if mapped.any():
+        yield "signal_map", signal_map.plot(table[mapped]), table[mapped]
+
+
+def curation(name: str, table: Any) -> Drawn:
+    """Differences to clean data, on questions that did not leak."""
+    differences = tables.over_seeds(table, CURATION, "checked %")
+    held_out = differences[differences["questions"] == "held out"]
+    yield name, plots.plot_differences(held_out), table
+
+
 def grpo(name: str, log: Any) -> Drawn:
     """The two figures of notebook 06: what is paid and wanted, and the state of the groups."""
     parts = [c for c in log if c.startswith("rewards/") and c.endswith("/mean")]
@@ -137,6 +154,10 @@ PAINTERS: dict[str, Callable[[str, Any], Drawn]] = {
     "voting": one(ladder_plots.plot_voting, BANDS_BY_LENGTH[:3]),
     "styles": styles,
     **dict.fromkeys((*ARMS, *SYSTEMS), arms),
+    "algorithms": algorithms,
+    "curation": curation,
+    "frontier_steps": one(step_plots.plot_frontier),
+    "lengths_steps": one(step_plots.plot_lengths),
     "base_training": one(
         plots.plot_curves,
         {"loss": ["loss"], "share of tokens predicted": ["mean_token_accuracy"]},

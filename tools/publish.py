@@ -38,7 +38,11 @@ CAREFUL_COLUMNS = (
     ("longer", "sampled"),
     ("longest", "greedy"),
 )
-CURATION = {"cleaning": "clean", "one kind": "none"}  # group -> reference, as in notebook 01
+# tables of recipes that continue nano
+PUBLISHED = (
+    *("careful", "controls", "algorithms", "hacking", "curation"),
+    *("frontier", "frontier_steps", "lengths", "lengths_steps"),
+)
 # Metadata of a cell to keep; all else belongs to a run or to a user's machine.
 KEPT_CELL_METADATA = ("tags", "jupyter", "cellView")
 
@@ -190,10 +194,9 @@ def publish_arms(run: Path) -> list[str]:
     """The tables and figures of recipes that continue `nano`, if they ran."""
     import pandas as pd
 
-    from trlm_utils.evaluation import arms
 
     written = []
-    for name in ("careful", "controls"):
+    for name in PUBLISHED:
         if (path := run / f"{name}.csv").is_file():
             table = pd.read_csv(path, dtype={"arm": str})
             save_all(name, table)
@@ -201,12 +204,6 @@ def publish_arms(run: Path) -> list[str]:
             if name == "careful":
                 rows = table.to_dict("records")
                 write_block(name, results.arms_table(rows, CAREFUL_COLUMNS))
-    if (path := run / "curation.csv").is_file():
-        table = pd.read_csv(path)
-        differences = arms.over_seeds(table, CURATION, "checked %")
-        held_out = differences[differences["questions"] == "held out"]
-        plots.save_figure(plots.plot_differences(held_out), FIGURES / "curation", table)
-        written.append("curation.csv")
     return written
 
 

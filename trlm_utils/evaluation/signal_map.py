@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trlm_utils import plots, stats
+from trlm_utils import plots, slide, stats, titles
 
 GROUP = "signal"  # the group of the recipe whose arms are on the map
 # What an arm has to know -> arms, from least to most
@@ -70,15 +70,16 @@ def plot(table: Any) -> Any:
         table: see `arms.table`.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.lines import Line2D
 
     rows = in_order(table)
     rows = rows[rows["decoding"] == "sampled"]
     arms = list(dict.fromkeys(rows["arm"]))
     bands = [band for band in BANDS if band in set(rows["band"])]
-    colours = dict(zip(NEEDS, plots.COLOURS, strict=False))
-    with plt.rc_context(plots.STYLE):
-        figure, axes = plt.subplots(1, len(bands), sharey=True, squeeze=False, figsize=(12.8, 7.2))
-        for axis, band in zip(axes[0], bands, strict=True):
+    colours = dict(zip(NEEDS, (slide.GREY, *slide.COLOURS), strict=False))
+    with plt.rc_context(slide.STYLE):
+        figure, axes = slide.make_panels(len(bands), sharey=True)
+        for axis, band in zip(axes, bands, strict=True):
             own = rows[rows["band"] == band]
             for one in own.to_dict("records"):
                 y, colour = arms.index(one["arm"]), colours.get(one["needs"], "black")
@@ -87,13 +88,25 @@ def plot(table: Any) -> Any:
                 axis.plot(100 * one["checked"], y, "o", color=colour, fillstyle="none")
             for value in own[own["arm"] == "start"]["accuracy"]:
                 axis.axvline(100 * value, color="black", lw=1, ls=":")
-            axis.set_title(band)
+            axis.set_title(band.replace("_", " "))
+            axis.set_xlabel("sampled (%)")
             axis.set_xlim(0, 102)
-        labels = [arm if arm == need_of(arm) else f"{arm} ({need_of(arm)})" for arm in arms]
-        axes[0][0].set_yticks(range(len(arms)), labels)
-        axes[0][0].invert_yaxis()
-        figure.supxlabel("sampled, %; filled: the answer is right; hollow: every step is, too")
+        axes[0].set_yticks(range(len(arms)), arms)
+        axes[0].invert_yaxis()
+        used = dict.fromkeys(rows["needs"])
+        knows = {f"knows {need}" if need != "start" else need: colours[need] for need in used}
+        dots = {label: Line2D([], [], color=c, marker="o", ls="") for label, c in knows.items()}
+        slide.put_legend(figure, [], dots)
         seeds, n = int(rows["seeds"].min()), int(rows["n"].min())
-        figure.suptitle(f"What each signal buys ({n} questions a band, {seeds} seeds)")
+        rule = "filled: the answer is right; hollow: every step is, too"
+        slide.put_title(figure, message(rows), titles.about(n, seeds, "questions a band", rule))
     plt.close(figure)
     return figure
+
+
+def message(rows: Any) -> str:
+    """Which arms end above the start on the first band, and which are not told from it."""
+    first = rows[(rows["band"] == rows["band"].iloc[0]) & (rows["arm"] != "start")]
+    if "difference" not in first or first["difference"].isna().all():
+        return "What each signal buys"
+    return f"{first['band'].iloc[0].replace('_', ' ')}: {titles.verdicts(first, 'the start')}"
