@@ -65,7 +65,7 @@ def frontier_message(rows: Any) -> str:
         own = rows[(rows["decoding"] == decoding) & (rows["pair"] == pair)]
         own = own.sort_values("trained")["checked"]
         parts.append(f"{own.iloc[0]:.0f} to {own.iloc[-1]:.0f} % {decoding}")
-    return f"{rows['trained'].max()} steps of GRPO on {pair} steps: {', '.join(parts)}"
+    return f"{rows['trained'].max()} updates of GRPO; problems of {pair} steps: {', '.join(parts)}"
 
 
 def plot_lengths(table: Any) -> Any:
