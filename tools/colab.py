@@ -31,8 +31,9 @@ if "google.colab" in sys.modules:
     KEEP_ON_DRIVE = False  # @param {{type: "boolean"}}
     course = Path("course").resolve()
     if not course.exists():
+        address = "{address}"
         clone = ["git", "-c", "advice.detachedHead=false", "clone", "-q", "--depth", "1"]
-        subprocess.run([*clone, "--branch", "{tag}", "{address}", str(course)], check=True)
+        subprocess.run([*clone, "--branch", "{tag}", address, str(course)], check=True)
     sys.path.insert(0, str(course))
     from trlm_utils import colab
 
