@@ -186,6 +186,7 @@ def test_a_model_is_asked_when_it_and_the_questions_are_there(plan, tmp_path):
         "05_grpo_rewards": [],
         "06_grpo": [("06_grpo", counts)],  # the evaluation itself comes next
         "07_evaluation": [],
+        "08_use_it": [],
     }
 
 

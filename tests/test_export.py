@@ -3,12 +3,15 @@
 import pytest
 from test_model_card import run  # noqa: F401 (a fixture)
 
+from trlm_utils import models
 from trlm_utils.runner import command
 
 
 def test_the_folder_holds_model_card_and_gguf(run, tokenizer, capsys):  # noqa: F811
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    small = models.build_model(tokenizer, hidden_size=16, layers=1, heads=2, model_type="qwen3")
+    models.save_model(small, tokenizer, run / "06_grpo" / "model")
     assert command.main(["export", str(run / "06_grpo"), "--gguf"]) == 0
     place = run / "exported" / "06_grpo"
     assert "exported/06_grpo" in capsys.readouterr().out

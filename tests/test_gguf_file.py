@@ -45,9 +45,9 @@ def small_llama(tokenizer, seed=0):
     return model.eval()
 
 
-@pytest.mark.parametrize("qk_norm", [True, False], ids=["qwen3", "llama"])
-def test_weights_and_greedy_replies_survive(qk_norm, tokenizer, tmp_path):
-    model = models.build_model(tokenizer, hidden_size=32, layers=2, heads=4, qk_norm=qk_norm).eval()
+@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+def test_weights_and_greedy_replies_survive(kind, tokenizer, tmp_path):
+    model = models.build_model(tokenizer, hidden_size=32, layers=2, heads=4, model_type=kind).eval()
     path = tmp_path / "model.gguf"
     gguf_file.write(model, tokenizer, path)
     again = opened(path, model.config).eval()
@@ -81,7 +81,8 @@ def test_rows_of_llamas_rotary_encoding_are_interleaved():
 def test_rows_without_a_token_are_named_and_unused(tokenizer, tmp_path):
     from gguf import GGUFReader
 
-    model, path = models.build_model(tokenizer, hidden_size=16, layers=1, heads=2), tmp_path / "m"
+    path = tmp_path / "m"
+    model = models.build_model(tokenizer, hidden_size=16, layers=1, heads=2, model_type="qwen3")
     model.resize_token_embeddings(len(tokenizer) + 3)
     gguf_file.write(model, tokenizer, path)
     fields = GGUFReader(path).fields
@@ -150,10 +151,9 @@ def test_qwens_rule_is_known():
     assert gguf_file.pre_tokenizer(content) == "qwen2"
 
 
-def test_what_has_no_form_is_refused_before_anything_is_written(
-    tokenizer, model, tmp_path, monkeypatch
-):
+def test_what_has_no_form_is_refused_before_anything_is_written(tokenizer, tmp_path, monkeypatch):
     path = tmp_path / "model.gguf"
+    model = models.build_model(tokenizer, hidden_size=16, layers=1, heads=2, model_type="llama")
     gemma, words = architectures.build_stand_in("gemma-2-2b-it", nanoworld.sample_text(100))
     with pytest.raises(CourseError, match="type gemma2, only for llama, qwen2, qwen3"):
         gguf_file.write(gemma, words, path)
@@ -166,11 +166,11 @@ def test_what_has_no_form_is_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("qk_norm", [True, False], ids=["qwen3", "llama"])
-def test_llama_cpp_gives_the_same_greedy_replies(qk_norm, tokenizer, tmp_path):
+@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+def test_llama_cpp_gives_the_same_greedy_replies(kind, tokenizer, tmp_path):
     """Text in and text out, with the bindings xllamacpp where they are installed."""
     bindings = pytest.importorskip("xllamacpp")
-    model = models.build_model(tokenizer, hidden_size=32, layers=2, heads=4, qk_norm=qk_norm).eval()
+    model = models.build_model(tokenizer, hidden_size=32, layers=2, heads=4, model_type=kind).eval()
     path = tmp_path / "model.gguf"
     gguf_file.write(model, tokenizer, path)
     settings = bindings.CommonParams()

@@ -41,7 +41,7 @@ def test_every_drawing_function_is_among_those_tested():
 
 def test_every_committed_figure_is_drawn_by_something():
     names = {path.stem for path in figures.FIGURES.glob("*.png")}
-    parts = {"grpo_groups", "hack_bench_mixes", "hack_bench_rewards"}
+    parts = {"grpo_groups", "hack_bench_mixes", "hack_bench_rewards", "signal_map"}
     pages = {name for name in names if name.rpartition("_")[2].isdigit()}
     assert names - set(figures.PAINTERS) - parts - pages <= {"data_lengths", "compare"}
 
@@ -72,7 +72,7 @@ def test_what_does_not_fit_a_slide_is_named():
     assert "no title" in slide.problems(simple(title=""))
     assert "12.8 x 5 inches are not 16:9" in slide.problems(simple(inches=(12.8, 5)))
     figure = simple()
-    figure.axes[0].legend()
+    figure.axes[0].legend(fontsize=slide.TEXT)
     assert slide.problems(figure) == ["a legend inside a panel, where curves are"]
     figure = simple()
     figure.axes[0].set_xticks([0.0, 0.01], ["one label", "another label"])

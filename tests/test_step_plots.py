@@ -29,8 +29,9 @@ def frontier():
 
 def test_the_frontier_goes_by_steps_and_its_title_names_the_longest():
     figure = step_plots.plot_frontier(frontier())
-    assert "120 updates of GRPO; problems of 9 and 10 steps: 20 to 60\N{NO-BREAK SPACE}% sampled" in (
-        figure.get_suptitle().replace("\n", " ")
+    assert (
+        "120 updates of GRPO; problems of 9 and 10 steps: 20 to 60\N{NO-BREAK SPACE}% sampled"
+        in (figure.get_suptitle().replace("\n", " "))
     )
     longest = figure.axes[1].get_lines()[3]
     assert list(longest.get_xdata()) == [0, 120] and list(longest.get_ydata()) == [20.0, 60.0]

@@ -194,7 +194,6 @@ def publish_arms(run: Path) -> list[str]:
     """The tables and figures of recipes that continue `nano`, if they ran."""
     import pandas as pd
 
-
     written = []
     for name in PUBLISHED:
         if (path := run / f"{name}.csv").is_file():
