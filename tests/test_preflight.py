@@ -5,7 +5,7 @@ import torch
 from datasets import Dataset
 from trl import DPOConfig, GRPOConfig, SFTConfig, SFTTrainer
 
-from trlm_utils import chat, machine
+from trlm_utils import chat, machine, models
 from trlm_utils.curation import data_sets
 from trlm_utils.training import configuration, preflight, sft, think_tag
 from trlm_utils.training.preflight import Check, PreflightError
@@ -211,9 +211,10 @@ def test_the_probability_of_a_tag_of_several_tokens_is_their_product(model, down
 
 @pytest.mark.parametrize("learns", [True, False])
 def test_a_training_that_does_not_learn_its_tag_is_stopped(
-    model, tokenizer, rows, tmp_path, capsys, learns
+    tokenizer, rows, tmp_path, capsys, learns
 ):
     """Its rate is nearly 0, or it is not; at step 20 of 25, without warm-up."""
+    model = models.build_model(tokenizer, hidden_size=16, layers=1, heads=2, model_type="qwen3")
     settings = {"max_steps": 25, "learning_rate": 0.02 if learns else 1e-9}
     trainer = sft_trainer(model, tokenizer, rows, tmp_path, sft.make_trainer, **settings)
     trainer.add_callback(think_tag.watch_tag(trainer, [r["messages"] for r in rows]))
