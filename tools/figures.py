@@ -99,6 +99,11 @@ def curation(name: str, table: Any) -> Drawn:
     yield name, plots.plot_differences(held_out), table
 
 
+def held_out_differences(name: str, table: Any) -> Drawn:
+    """The differences that notebook 01 computes, on questions that did not leak."""
+    yield name, plots.plot_differences(table[table["questions"] == "held out"]), table
+
+
 def grpo(name: str, log: Any) -> Drawn:
     """The two figures of notebook 06: what is paid and wanted, and the state of the groups."""
     parts = [c for c in log if c.startswith("rewards/") and c.endswith("/mean")]
@@ -156,6 +161,7 @@ PAINTERS: dict[str, Callable[[str, Any], Drawn]] = {
     **dict.fromkeys((*ARMS, *SYSTEMS), arms),
     "algorithms": algorithms,
     "curation": curation,
+    "curation_differences": held_out_differences,
     "frontier_steps": one(step_plots.plot_frontier),
     "lengths_steps": one(step_plots.plot_lengths),
     "base_training": one(
@@ -180,6 +186,11 @@ PAINTERS: dict[str, Callable[[str, Any], Drawn]] = {
     ),
     "grpo_training": grpo,
     "algorithm_training": algorithm,
+    "signal_training": one(
+        plots.plot_curves,
+        {"held-out accuracy, sampled": ["held_out_accuracy"], "right when drawn": ["right"]},
+        about=SEED_0,
+    ),
     "reward_parts": one(reward_plots.plot_group),
     "model_group": model_group,
     "reward_models": one(reward_plots.plot_judges),
