@@ -13,7 +13,8 @@ from trlm_utils.files import PROJECT_ROOT
 
 PROJECT = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-NAMES = {"yaml": "pyyaml", "PIL": "pillow", "dotenv": "python-dotenv"}  # module -> package, where they differ
+# module -> package, where they differ
+NAMES = {"yaml": "pyyaml", "PIL": "pillow", "dotenv": "python-dotenv"}
 OPTIONAL = {  # imported only where they are installed, or where somebody else brings them
     "google": "google.colab, which Colab has",
     "nltk": "real",
