@@ -596,4 +596,4 @@ def test_the_module_runs_without_any_import_side_effect():
 
 
 def test_notebook_order_on_disk():
-    assert [Path(s).name for s in STAGES] == sorted(STAGES) and len(STAGES) == 8
+    assert [Path(s).name for s in STAGES] == sorted(STAGES) and len(STAGES) == 9
