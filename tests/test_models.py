@@ -1,12 +1,11 @@
 """Models: saving, loading, half-written folders, think tags of pretrained ones."""
 
-import json
 import sys
 
 import pytest
 import torch
 
-from trlm_utils import architectures, models, tokenization
+from trlm_utils import architectures, gguf_file, models, tokenization
 from trlm_utils.models import ModelFolderError
 
 
@@ -182,53 +181,9 @@ def test_a_gguf_file_without_the_package_gets_one_line(tmp_path, monkeypatch):
         models.load_base(str(tmp_path / "model.gguf"))
 
 
-def write_gguf(path, model, tokenizer):
-    """A Llama and its BPE as llama.cpp writes them, in fp32; heads of size 2 stay as they are."""
-    gguf = pytest.importorskip("gguf")
-    config, writer = model.config, gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_tokenizer_model("gpt2")
-    content = json.loads(tokenizer.backend_tokenizer.to_str())
-    special = {token["id"] for token in content["added_tokens"]}
-    names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    writer.add_token_list(names)
-    writer.add_token_types([3 if i in special else 1 for i in range(len(names))])
-    writer.add_token_merges([" ".join(pair) for pair in content["model"]["merges"]])
-    writer.add_eos_token_id(tokenizer.eos_token_id)
-    writer.add_pad_token_id(tokenizer.pad_token_id)
-    inside = {
-        "self_attn.q_proj": "attn_q",
-        "self_attn.k_proj": "attn_k",
-        "self_attn.v_proj": "attn_v",
-        "self_attn.o_proj": "attn_output",
-        "mlp.gate_proj": "ffn_gate",
-        "mlp.up_proj": "ffn_up",
-        "mlp.down_proj": "ffn_down",
-        "input_layernorm": "attn_norm",
-        "post_attention_layernorm": "ffn_norm",
-    }
-    weights = {"token_embd": model.model.embed_tokens, "output_norm": model.model.norm}
-    for i, layer in enumerate(model.model.layers):
-        weights |= {f"blk.{i}.{to}": layer.get_submodule(name) for name, to in inside.items()}
-    for name, module in weights.items():
-        writer.add_tensor(f"{name}.weight", module.weight.detach().numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
 def test_a_gguf_file_is_a_base_model_that_can_be_saved(tmp_path, downloaded):
     model = models.build_model(downloaded, hidden_size=16, layers=1, heads=8, model_type="llama")
-    write_gguf(tmp_path / "model.gguf", model, downloaded)
+    gguf_file.write(model, downloaded, tmp_path / "model.gguf")
     loaded, tokenizer = models.load_base(str(tmp_path / "model.gguf"))
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
     ids = torch.tensor([downloaded("<think> so.</think> The answer")["input_ids"]])

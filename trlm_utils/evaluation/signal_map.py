@@ -23,17 +23,12 @@ NEEDS = {
 BANDS = ("in_distribution", "longer", "longest")
 
 
-def need_of(arm: str) -> str:
-    """What an arm has to know; "?" for an arm that is not in `NEEDS`."""
-    return next((need for need, arms in NEEDS.items() if arm in arms), "?")
-
-
 def in_order(table: Any) -> Any:
     """The rows of the map through the chat template, with a column ``needs``, by what is needed."""
     rows = plots.of_form(table[table["group"] == GROUP]).copy()
-    known = [arm for arms in NEEDS.values() for arm in arms]
-    rows["needs"] = rows["arm"].map(need_of)
-    place = {arm: i for i, arm in enumerate(known)}
+    needs = {arm: need for need, arms in NEEDS.items() for arm in arms}
+    rows["needs"] = rows["arm"].map(lambda arm: needs.get(arm, "?"))
+    place = {arm: i for i, arm in enumerate(needs)}
     rows["place"] = rows["arm"].map(lambda arm: place.get(arm, len(place)))
     return rows.sort_values("place", kind="stable")
 
