@@ -197,6 +197,7 @@ def test_tiny_r1_on_files_needs_both_folders(tmp_path):
 
 def test_parameters_cell_of_another_form_is_refused(tmp_path, monkeypatch):
     cell = {"cell_type": "code", "source": "STAGE: str = 'x'\nN: int = len('abc')\n"}
+    cell["metadata"] = {"tags": ["parameters"]}
     (tmp_path / "nb.ipynb").write_text(json.dumps({"cells": [cell]}))
     with pytest.raises(RecipeError, match="line 2: not of the form"):
         parameters.read_parameters(tmp_path / "nb.ipynb")

@@ -59,6 +59,11 @@ def code_cells(notebook: Path) -> list[str]:
     Raises:
         RecipeError: when the file is missing or not a notebook.
     """
+    return [source for source, tags in _tagged_cells(notebook) if "colab" not in tags]
+
+
+def _tagged_cells(notebook: Path) -> list[tuple[str, list[str]]]:
+    """Source and tags of each code cell of a notebook."""
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     except FileNotFoundError:
@@ -66,23 +71,32 @@ def code_cells(notebook: Path) -> list[str]:
         raise RecipeError(f"no notebook {notebook.stem!r}{nearest(notebook.stem, known)}") from None
     except (ValueError, KeyError):
         raise RecipeError(f"{shown(notebook)} is not a notebook") from None
-    own = (cell for cell in cells if "colab" not in cell.get("metadata", {}).get("tags", []))
-    return ["".join(cell["source"]) for cell in own if cell["cell_type"] == "code"]
+    return [
+        ("".join(cell["source"]), cell.get("metadata", {}).get("tags", []))
+        for cell in cells
+        if cell["cell_type"] == "code"
+    ]
 
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
-    """The parameters that a notebook's parameters cell declares: name -> type and default.
+    """The parameters that a notebook declares: name -> type and default.
 
-    The cell is recognised by its first parameter, STAGE. It must contain only lines of the
-    form ``NAME: type = literal``.
+    They stand in the cell with the tag ``parameters``, which papermill knows, and in the folded
+    one before it, tag ``settings``: what papermill injects follows both, and so replaces either.
+    The cells must contain only lines of the form ``NAME: type = literal``.
 
     Raises:
         RecipeError: when there is no such cell or a line has another form.
     """
-    for source in code_cells(notebook):
-        if re.search(r"^STAGE: str =", source, re.MULTILINE):
-            return _parse_parameters(source, notebook)
-    raise RecipeError(f"{notebook.name} has no parameters cell (one that sets STAGE)")
+    cells = dict.fromkeys(("parameters", "settings"), "")
+    for source, tags in _tagged_cells(notebook):
+        cells |= {tag: source for tag in cells if tag in tags and not cells[tag]}
+    if not cells["parameters"]:
+        raise RecipeError(f"{notebook.name} has no cell with the tag 'parameters'")
+    found: dict[str, Parameter] = {}
+    for source in cells.values():
+        found |= _parse_parameters(source, notebook)
+    return found
 
 
 def _parse_parameters(source: str, notebook: Path) -> dict[str, Parameter]:
