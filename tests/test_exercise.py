@@ -116,11 +116,12 @@ def checks(path):
 
 
 def imports(path):
-    """The import statements of a notebook's first cell after parameters and bootstrap."""
+    """The import statements of a notebook's first cell after bootstrap and parameters."""
     notebook = nbformat.read(path, as_version=4)
     code = [c for c in notebook.cells if c.cell_type == "code"]
-    code = [c.source for c in code if "colab" not in c.metadata.get("tags", [])]
-    nodes = [n for n in ast.parse(code[1]).body if isinstance(n, (ast.Import, ast.ImportFrom))]
+    before = {"colab", "settings", "parameters"}
+    code = [c.source for c in code if not before & set(c.metadata.get("tags", []))]
+    nodes = [n for n in ast.parse(code[0]).body if isinstance(n, (ast.Import, ast.ImportFrom))]
     return "\n".join(map(ast.unparse, nodes))
 
 

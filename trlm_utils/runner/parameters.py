@@ -215,7 +215,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         (
             "VECTOR_RATE MATRIX_RATE PASS_QUESTIONS LORA_RANK EPSILON_HIGH LOOK_TEMPERATURE "
             "WARMUP WEIGHT_DECAY MIN_LR_RATE SUITE_QUESTIONS PLAIN_SAMPLES "
-            "HAND_STEPS"
+            "HAND_STEPS LIVE_STEPS"
         ).split(),
         (_not_negative, "must not be negative"),
     ),
