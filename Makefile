@@ -103,8 +103,8 @@ pictures: $(READY) ## render the drawn pictures of the notebooks from their sour
 release: $(READY) ## build the release archive (models, data, logs) from the run of nano
 	$(PY) -m tools.release
 
-slides: $(READY) ## notebooks as slides in runs/slides (NOTEBOOKS="05_grpo_rewards ...")
-	$(PY) -m tools.slides $(NOTEBOOKS)
+slides: $(READY) ## the talk and notebooks as slides in runs/slides (NOTEBOOKS="05_grpo_rewards ...")
+	$(PY) -m tools.slides docs/talk.md $(NOTEBOOKS)
 
 browser: $(READY) ## try the explorer in JupyterLab and the slides, in Chromium (which you install)
 	$(PY) -m pytest tests/browser.py

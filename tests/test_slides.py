@@ -6,8 +6,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tools import slides
-from trlm_utils.files import CourseError
+from trlm_utils.files import PROJECT_ROOT, CourseError
 
+NOTEBOOKS = PROJECT_ROOT / "notebooks"
 PIXEL = "iVBORw0KGgo="
 
 
@@ -94,7 +95,7 @@ def test_a_drawn_picture_is_in_the_file_beside_its_sentence(tmp_path):
     nbformat.write(new_notebook(cells=[new_markdown_cell(text)]), tmp_path / "n.ipynb")
     page = slides.export(tmp_path / "n.ipynb", tmp_path / "out").read_text()
     inside = base64.b64encode(b"<svg/>").decode()
-    (image,) = re.findall("<img[^>]*>", page)
+    (image,) = re.findall('<img[^>]*src="data[^>]*>', page)
     assert f'src="data:image/svg+xml;base64,{inside}"' in image and 'alt="what it shows"' in image
 
 
@@ -107,9 +108,82 @@ def test_pictures_of_an_executed_copy_are_those_of_the_notebook(tmp_path):
     assert slides.embedded(data, tmp_path) == data
 
 
+def test_a_saved_figure_is_shown_as_svg(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "loss.svg").write_text("<svg/>")
+    picture = new_output("display_data", data={"image/png": PIXEL})
+    plot = 'figure = plot(log, "other")\nstage.save_figure(figure, "loss", log)'
+    (shown,) = slides.code_cells(cell(plot, picture), tmp_path)
+    assert shown.outputs[0].data == {"image/svg+xml": "<svg/>"}
+    assert slides.height(shown) == slides.PAGE
+    (kept,) = slides.code_cells(cell(plot, picture, picture), tmp_path)[:1]  # which is which?
+    assert kept.outputs[0].data == {"image/png": PIXEL}
+    (kept,) = slides.code_cells(cell('draw("loss")', picture), tmp_path)
+    assert kept.outputs[0].data == {"image/png": PIXEL}
+
+
+TALK = """# Title
+
+Why $x$.
+
+Note:
+Say why.
+
+---
+
+![what it shows](../figures/ladder.svg)
+
+Note:
+Look at the *left*.
+"""
+
+
+def test_a_talk_is_slides_with_notes_of_their_own(tmp_path):
+    found = slides.talk(TALK).cells
+    kinds = [c.metadata.slideshow.slide_type for c in found]
+    assert kinds == ["slide", "notes", "slide", "notes"]
+    assert [c.source for c in found[:2]] == ["# Title\n\nWhy $x$.", "Say why."]
+    (tmp_path / "t.md").write_text(TALK)
+    page = slides.export(tmp_path / "t.md", tmp_path / "out").read_text()
+    assert page.count('<aside class="notes">') == 2 and "plugins: [RevealNotes]" in page
+    assert 'class="figure" src="data:image/svg+xml;base64,' in page  # as tall as a figure
+    assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=.https?:", page)
+
+
+def test_a_slide_without_notes_is_refused():
+    with pytest.raises(CourseError, match="slide 2 of the talk has no speaker notes"):
+        slides.talk("One\n\nNote:\nSay it.\n---\nTwo\n")
+
+
+def test_the_talk_has_ten_slides_whose_figures_are_there_and_no_figure_of_its_own():
+    """Its numbers stand in the figures, whose titles are computed; in the text they would rot."""
+    place = PROJECT_ROOT / "docs" / "talk.md"
+    text = place.read_text(encoding="utf-8")
+    cells = slides.talk(text).cells
+    assert len(cells) == 2 * 10
+    pictures = re.findall(r"!\[.+?\]\((.+?)\)", text)
+    assert len(pictures) == 10 and all((place.parent / name).is_file() for name in pictures)
+    said = re.sub(r"\]\(.*?\)|notebook \d\d|[Ss]tage \d|0\.14 million", "", text)
+    said = re.sub(r"!\[.*", "", said)  # what a picture shows
+    assert re.findall(r"\d[\d.,]*", said) == []
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in NOTEBOOKS.glob("*.ipynb")))
+def test_no_figure_of_a_notebook_is_shown_with_fewer_colours(name):
+    import nbformat
+
+    found = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+    small = [
+        c for part in slides.sections(found) for c in part for o in c.get("outputs", ())
+        if "image/png" in o.get("data", {})
+    ]  # fmt: skip
+    assert not small
+
+
 def test_what_is_missing_is_said_in_one_line(monkeypatch, capsys):
     assert slides.main(["05_nope"]) == 2
     assert "no notebook notebooks/05_nope.ipynb" in capsys.readouterr().err
+    assert slides.main(["nope.md"]) == 2 and "no talk nope.md" in capsys.readouterr().err
     monkeypatch.setattr(slides, "find_spec", lambda name: None)
     with pytest.raises(CourseError, match="pip install -e '.\\[slides\\]'"):
         slides._reveal()

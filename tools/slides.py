@@ -1,11 +1,13 @@
-"""Export a notebook as slides: one HTML file that works offline.
+"""Export a notebook or a talk as slides: one HTML file that works offline.
 
-    python -m tools.slides 05_grpo_rewards 10_ablations
+    python -m tools.slides docs/talk.md 05_grpo_rewards 10_ablations
 
-It uses nbconvert's exporter for reveal.js slides. Before the export, `Paginate` divides the
+It uses nbconvert's exporter for reveal.js slides. Before the export, `sections` divides a
 notebook into slides: each section is a column of slides, with a new slide whenever one is
-full. reveal.js is taken from the sphinx-revealjs package, and formulas are converted to
-MathML, so nothing is downloaded during a presentation.
+full. A talk is Markdown that is divided already (`talk`): slides between lines of ``---``,
+speaker notes after a line ``Note:``, as reveal.js has it; the key S opens them. reveal.js is
+taken from the sphinx-revealjs package, formulas are converted to MathML, and figures are taken
+in as SVG, so nothing is downloaded during a presentation and nothing is blurred by it.
 """
 
 from __future__ import annotations
@@ -22,8 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from nbconvert.exporters import SlidesExporter
-from nbconvert.preprocessors import Preprocessor
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tools import colab
 from trlm_utils.files import PROJECT_ROOT, CourseError, runs_root, shown, write_text
@@ -38,44 +39,55 @@ LEFT_OUT = {"Parameters", "Save", "Exercises", "Solutions"}  # sections that are
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 
 
-def export(notebook: Path, folder: Path) -> Path:
-    """Write a notebook with its outputs as slides; returns the file.
+def export(source: Path, folder: Path) -> Path:
+    """Write a notebook with its outputs, or a talk (.md), as slides; returns the file.
 
     Raises:
-        CourseError: when the packages for slides are not installed.
+        CourseError: when the packages for slides are not installed; see `talk`, `embedded`.
     """
-    script, css = _reveal()
+    import nbformat
+
+    script, notes, css = _reveal()
     exporter = OfflineSlides(
         extra_template_basedirs=[str(TEMPLATES)],
         template_name="slides_template",
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )
-    parts = {"css": css, "script": script, "highlighting": _highlighting()}
-    page, _ = exporter.from_filename(str(notebook), resources={"offline": parts})
-    path = folder / f"{notebook.stem}.html"
+    parts = {"css": css, "script": script, "notes": notes, "highlighting": _highlighting()}
+    about = {"name": source.stem, "path": str(source.parent)}
+    if source.suffix == ".md":
+        notebook = talk(source.read_text(encoding="utf-8"))
+    else:
+        notebook = nbformat.read(source, as_version=4)
+        notebook.cells = [
+            cell for section in sections(notebook.cells, source.parent) for cell in section
+        ]
+    page, _ = exporter.from_notebook_node(notebook, {"offline": parts, "metadata": about})
+    path = folder / f"{source.stem}.html"
     write_text(path, page)
     return path
 
 
-class Paginate(Preprocessor):
-    """Replaces a notebook's cells by cells that fit on slides, with nbconvert's slide types."""
+def talk(text: str) -> Any:
+    """The notebook of a talk in Markdown: a cell for each slide, and one for its notes.
 
-    def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
-        """The notebook with its cells divided into slides, and the unchanged resources."""
-        nb.cells = [cell for section in sections(nb.cells) for cell in section]
-        return nb, resources
+    Raises:
+        CourseError: for a slide without speaker notes.
+    """
+    cells = []
+    for number, part in enumerate(re.split(r"(?m)^---$", text), 1):
+        shown_there, mark, notes = part.partition("\nNote:")
+        if not mark or not notes.strip():
+            raise CourseError(f"slide {number} of the talk has no speaker notes: add Note: below")
+        for source, kind in ((shown_there, "slide"), (notes, "notes")):
+            cells.append(new_markdown_cell(source.strip()))
+            _mark(cells[-1], kind)
+    return new_notebook(cells=cells)
 
 
 class OfflineSlides(SlidesExporter):
     """nbconvert's exporter for slides, without the files that it would load from the network."""
-
-    @property
-    def default_config(self) -> Any:
-        """nbconvert's default settings, with `Paginate` as the first preprocessor."""
-        config = super().default_config
-        config.OfflineSlides.preprocessors = [Paginate]
-        return config
 
     def markdown2html(self, context: Any, source: str) -> str:
         """Convert a Markdown cell to HTML, with MathML instead of MathJax, and its pictures."""
@@ -84,8 +96,13 @@ class OfflineSlides(SlidesExporter):
     markdown2html.jinja_pass_arg = SlidesExporter.markdown2html.jinja_pass_arg
 
 
-def sections(cells: Sequence[Any]) -> list[list[Any]]:
-    """The cells of each section to show, each with its ``slide_type`` in the metadata."""
+def sections(cells: Sequence[Any], folder: Path = PROJECT_ROOT / "notebooks") -> list[list[Any]]:
+    """The cells of each section to show, each with its ``slide_type`` in the metadata.
+
+    Args:
+        cells: of a notebook.
+        folder: where it lies; see `drawn`.
+    """
     found: list[tuple[str, list[Any]]] = []  # title, cells
     for cell in cells:
         if colab.TAG in cell.metadata.get("tags", []):
@@ -98,7 +115,7 @@ def sections(cells: Sequence[Any]) -> list[list[Any]]:
                 if found and text.strip():
                     found[-1][1].extend(map(new_markdown_cell, _paragraphs(text)))
         elif found:
-            found[-1][1].extend(code_cells(cell))
+            found[-1][1].extend(code_cells(cell, folder))
     return [paged(title, parts) for title, parts in found if title not in LEFT_OUT and parts]
 
 
@@ -149,17 +166,21 @@ def height(cell: Any) -> float:
     if not cell.outputs:
         return 26.0 * (cell.source.count("\n") + 1) + 20
     data = cell.outputs[0].data
-    if "image/png" in data:
+    if {"image/png", "image/svg+xml"} & set(data):
         return PAGE
     if "text/html" in data:
         return 34.0 * min(TALLEST_TABLE, data["text/html"].count("<tr")) + 20
     return 26.0 * (data["text/plain"].count("\n") + 1) + 20
 
 
-def code_cells(cell: Any) -> list[Any]:
+def code_cells(cell: Any, folder: Path = PROJECT_ROOT / "notebooks") -> list[Any]:
     """A cell with the code, unless it is long or only draws a figure; and a cell per output."""
     outputs = [found for output in cell.outputs if (found := cut(output))]
     draws = any("image/png" in output.data for output in outputs)
+    pictures = [output for output in outputs if "image/png" in output.data]
+    figures = drawn(cell.source, folder, len(pictures))
+    for output, file in zip(pictures, figures, strict=False):
+        output.data = {"image/svg+xml": file.read_text(encoding="utf-8")}
     short = cell.source.count("\n") < LONGEST_CODE
     cells = [new_code_cell(cell.source)] * (short and bool(outputs) and not draws)
     for output in outputs:
@@ -167,6 +188,23 @@ def code_cells(cell: Any) -> list[Any]:
         shown_alone.metadata.transient = {"remove_source": True}
         cells.append(shown_alone)
     return cells
+
+
+def drawn(source: str, folder: Path, number: int) -> list[Path]:
+    """The figures that a cell saves, as SVG, in order; none if they are not this many.
+
+    Args:
+        source: of the cell; a name that it calls ``save_figure`` with may have further pages,
+            as ``ablations`` has ``ablations_2``.
+        folder: of the notebook: a run's stage has its figures beside it, those of the committed
+            notebooks are in ``figures/``.
+    """
+    own = folder / "figures"
+    place = own if own.is_dir() else PROJECT_ROOT / "figures"
+    names = dict.fromkeys(re.findall(r'"(\w+)"', "".join(re.findall(r"save_figure.*", source))))
+    pages = [f"{name}{page}" for name in names for page in ("", *(f"_{i}" for i in range(2, 10)))]
+    found = [file for page in pages if (file := place / f"{page}.svg").is_file()]
+    return found if len(found) == number else []
 
 
 def cut(output: Any) -> Any:
@@ -221,10 +259,12 @@ def embedded(page: str, folder: Path) -> str:
 
     def inside(found: re.Match[str]) -> str:
         name = found[1]
+        figure = Path(name).parent.name == "figures"  # not one of figures/pictures
         for start in (folder, PROJECT_ROOT / "notebooks"):
             if (start / name).is_file():
                 encoded = base64.b64encode((start / name).read_bytes()).decode()
-                return f'src="data:image/svg+xml;base64,{encoded}"'
+                kind = 'class="figure" ' if figure else ""
+                return f'{kind}src="data:image/svg+xml;base64,{encoded}"'
         raise CourseError(f"no picture {name}; make pictures renders those of the course")
 
     return re.sub(r'(?<=<img )src="([^":]+\.svg)"', inside, page)
@@ -236,31 +276,37 @@ def _highlighting() -> str:
     return HtmlFormatter(style="friendly").get_style_defs(".highlight")
 
 
-def _reveal() -> tuple[str, str]:
-    """reveal.js and its style, from the installed package (which is not imported)."""
+def _reveal() -> tuple[str, str, str]:
+    """reveal.js, its speaker notes and its style, from the installed package (not imported)."""
     missing = [name for name in ("sphinx_revealjs", "latex2mathml") if not find_spec(name)]
     if missing:
         raise CourseError(f"slides need {' and '.join(missing)}: pip install -e '.[slides]'")
     package = find_spec("sphinx_revealjs")
-    folder = Path(package.origin).parent / "_static" / "revealjs" / "dist"  # type: ignore[union-attr, arg-type]
-    styles = [folder / "reset.css", folder / "reveal.css", folder / "theme" / "white.css"]
+    folder = Path(package.origin).parent / "_static" / "revealjs"  # type: ignore[union-attr, arg-type]
+    names = ("reset.css", "reveal.css", "theme/white.css")
+    styles = [folder / "dist" / name for name in names]
     css = "\n".join(path.read_text(encoding="utf-8") for path in styles)
     css = re.sub(r"@import url\([^)]*\);", "", css)  # imports a separate font file
-    return (folder / "reveal.js").read_text(encoding="utf-8"), css
+    scripts = (folder / "dist" / "reveal.js", folder / "plugin" / "notes" / "notes.js")
+    script, notes = (path.read_text(encoding="utf-8") for path in scripts)
+    return script, notes, css
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Export notebooks; returns the exit status."""
+    """Export notebooks and talks; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.slides")
-    parser.add_argument("notebooks", nargs="+", help="names, as 05_grpo_rewards, or paths")
+    told = "notebooks: names, as 05_grpo_rewards, or paths; talks: paths that end in .md"
+    parser.add_argument("sources", nargs="+", help=told)
     parser.add_argument("--folder", type=Path, default=None, help="default: slides/ in runs")
     options = parser.parse_args(arguments)
     try:
-        for name in options.notebooks:
+        for name in options.sources:
             own = PROJECT_ROOT / "notebooks" / f"{name}.ipynb"
-            path = Path(name) if name.endswith(".ipynb") else own
+            path = Path(name) if name.endswith((".ipynb", ".md")) else own
             if not path.is_file():
-                raise CourseError(f"no notebook {shown(path)}")
+                raise CourseError(
+                    f"no {'talk' if path.suffix == '.md' else 'notebook'} {shown(path)}"
+                )
             print(shown(export(path, options.folder or runs_root() / "slides")))
     except CourseError as error:
         print(f"error: {error}", file=sys.stderr)
