@@ -1,7 +1,8 @@
 """What only a browser can show: `make browser` (needs Chromium and its driver).
 
-JupyterLab opens notebook 05, runs it and moves a slider of the explorer; the slides of
-the committed notebooks are paged through. Screenshots are left in runs/browser.
+JupyterLab opens notebook 05, runs it and moves a slider of the explorer, then 13, whose live
+section trains while its curves move; the slides of the talk and of committed notebooks are paged
+through. Screenshots are left in runs/browser.
 """
 
 import json
@@ -36,6 +37,11 @@ scales:
       - stage: 05_grpo_rewards
         model_from: 00_start_here
         parameters: {PROBE_PROMPTS: 4, MAX_NEW_TOKENS: 24}
+      - stage: 03_sft_stage2
+        model_from: 00_start_here
+        parameters: {MAX_STEPS: 2, MAX_NEW_TOKENS: 16}
+      - stage: 13_reward_lab
+        parameters: {LIVE_RUN: RUNS/browser, LIVE_STEPS: 5}
 """
 
 
@@ -67,9 +73,9 @@ def wait(condition, seconds, what):
     raise AssertionError(f"{what} did not happen within {seconds} seconds")
 
 
-@pytest.mark.parametrize("name", ["05_grpo_rewards", "10_ablations"])
+@pytest.mark.parametrize("name", ["docs/talk.md", "notebooks/05_grpo_rewards.ipynb"])
 def test_slides_open_and_page_through_offline(browser, tmp_path, name):
-    path = slides.export(PROJECT_ROOT / "notebooks" / f"{name}.ipynb", tmp_path)
+    path = slides.export(PROJECT_ROOT / name, tmp_path)
     browser.get(path.as_uri())
     script = browser.execute_script
     total = wait(lambda: script("return window.Reveal && Reveal.getTotalSlides()"), 20, "start")
@@ -82,7 +88,7 @@ def test_slides_open_and_page_through_offline(browser, tmp_path, name):
         if height > 720:
             tall.append((seen, height, text))
         if seen in (2, total // 2):
-            browser.save_screenshot(SHOTS / f"slides_{name}_{seen}.png")
+            browser.save_screenshot(SHOTS / f"slides_{path.stem}_{seen}.png")
         if script("return Reveal.isLastSlide()") or seen > 200:
             break
         script("Reveal.next()")
@@ -94,9 +100,9 @@ def test_slides_open_and_page_through_offline(browser, tmp_path, name):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """Address of a JupyterLab whose folder holds an executed copy of notebook 05."""
+    """Address of a JupyterLab whose folder holds executed copies of notebooks 05 and 13."""
     folder = tmp_path_factory.mktemp("lab")
-    (folder / "browser.yaml").write_text(RECIPE)
+    (folder / "browser.yaml").write_text(RECIPE.replace("RUNS", str(folder / "runs")))
     settings = folder / "settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)  # else cells out of sight are not in the page
     (settings / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "none"}))
@@ -107,7 +113,9 @@ def lab(tmp_path_factory):
     run = [sys.executable, "-m", "trlm_utils", "run", str(folder / "browser.yaml")]
     done = subprocess.run(run, env=variables, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    shutil.copy(folder / "runs" / "browser" / "05_grpo_rewards" / "notebook.ipynb", folder)
+    for stage in ("05_grpo_rewards", "13_reward_lab"):
+        executed = folder / "runs" / "browser" / stage / "notebook.ipynb"
+        shutil.copy(executed, folder / f"{stage}.ipynb")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -116,20 +124,19 @@ def lab(tmp_path_factory):
     command += ["--LabApp.expose_app_in_browser=True", "--ServerApp.port_retries=0"]
     log = (folder / "lab.log").open("w")
     server = subprocess.Popen(command, env=variables, stdout=log, stderr=log)
-    yield f"http://127.0.0.1:{port}/lab/tree/notebook.ipynb"
+    yield f"http://127.0.0.1:{port}/lab/tree"
     server.terminate()
     server.wait(timeout=30)
     log.close()
 
 
-def test_the_explorer_answers_to_its_slider(browser, lab):
+def run_all(browser, address):
+    """Open a notebook in JupyterLab and run all of its cells."""
     from selenium.common.exceptions import WebDriverException
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.common.keys import Keys
 
     def opened():
         try:
-            browser.get(lab)
+            browser.get(address)
             return True
         except WebDriverException:  # the server is still starting
             return False
@@ -139,6 +146,13 @@ def test_the_explorer_answers_to_its_slider(browser, lab):
     wait(lambda: browser.execute_script(ready), 90, "opening the notebook")
     time.sleep(3)  # the kernel connects after the cells are drawn
     browser.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+
+def test_the_explorer_answers_to_its_slider(browser, lab):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    run_all(browser, f"{lab}/05_grpo_rewards.ipynb")
     pictures = wait(
         lambda: browser.find_elements(By.CSS_SELECTOR, "img.widget-image"), 180, "the explorer"
     )
@@ -161,3 +175,31 @@ def message(browser):
     script = """return [...document.querySelectorAll('.widget-html-content b')]
         .map(e => e.innerText).find(t => t.includes('moved towards'))"""
     return browser.execute_script(script) or ""
+
+
+def moving(browser, picture, seconds):
+    """Wait until a picture has changed twice; ``picture`` is JavaScript for it."""
+    source = f"const p = {picture}; return p && p.src"
+    seen = set()
+    wait(
+        lambda: seen.add(browser.execute_script(source)) or len(seen - {None, ""}) > 2,
+        seconds,
+        "a picture that moves",
+    )
+
+
+def test_curves_move_while_the_live_section_trains(browser, lab):
+    run_all(browser, f"{lab}/13_reward_lab.ipynb")
+    cell = """[...document.querySelectorAll('.jp-CodeCell')]
+        .find(c => c.innerText.includes('%s'))"""
+    moving(browser, cell % "training_live.in_place" + ".querySelector('.jp-OutputArea img')", 300)
+    browser.save_screenshot(SHOTS / "live_curves.png")
+    bench = cell % "training_live.Bench"
+    ready = f"const b = {bench}.querySelector('button'); return b && b.innerText == 'train' && b"
+    button = wait(lambda: browser.execute_script(ready), 300, "the button")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+    button.click()
+    moving(browser, f"{bench}.querySelector('img.widget-image')", 120)
+    said = f"return {bench}.innerText"
+    wait(lambda: "done in" in browser.execute_script(said), 120, "the end of the training")
+    browser.save_screenshot(SHOTS / "live_bench.png")

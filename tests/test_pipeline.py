@@ -134,6 +134,22 @@ def test_from_and_only(plan, tmp_path):
     assert one.stage == "04_dpo"
 
 
+def test_of_a_continued_recipe_only_what_is_read_is_run(tmp_path):
+    plan = recipes.load_plan("controls")
+    assert plan.spare == ("04_dpo", "05_grpo_rewards", "06_grpo", "07_evaluation", "08_use_it")
+    names = [s.stage for s in pipeline.select_stages(plan, tmp_path)]
+    assert names[:5] == [
+        "00_start_here",
+        "01_data_curation",
+        "02_sft_stage1",
+        "03_sft_stage2",
+        "ctl-accuracy",
+    ]
+    finish(tmp_path / "07_evaluation", "d")  # it is there: it is kept up to date
+    assert "07_evaluation" in [s.stage for s in pipeline.select_stages(plan, tmp_path)]
+    assert recipes.load_plan("nano").spare == ()
+
+
 def test_from_a_stage_whose_inputs_are_missing_is_refused(plan, tmp_path):
     with pytest.raises(RecipeError, match="needs 00_start_here, which is not finished"):
         pipeline.select_stages(plan, tmp_path, only="02_sft_stage1")

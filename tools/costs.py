@@ -22,6 +22,7 @@ from trlm_utils.runner.progress import duration
 START = "**Time and memory.**"
 CARDS = ("T4", "A100")  # a small card and a large one
 SYSTEMS = ("trlm", "qwen-rl")  # recipes whose full scale is estimated, in this order
+READING = ("10_ablations",)  # notebooks without a model
 
 
 def line(notebook: str) -> str:
@@ -44,6 +45,8 @@ def line(notebook: str) -> str:
     memory = f", {stage['memory_mb'] / 1000:.1f} GB" if "memory_mb" in stage else ""
     cores = f"Two shared CPU cores: {duration(stage['seconds'])}{memory} (recorded with `{name}`)."
     gpu = "GPU: not measured; `make gpu` measures a card."
+    if notebook in READING:
+        gpu = "A GPU changes nothing: no model runs here."
     return " ".join(filter(None, (START, cores, gpu, estimated(notebook))))
 
 

@@ -244,7 +244,10 @@ def _run_stages(
 
 
 def select_stages(plan: Plan, folder: Path, start: str = "", only: str = "") -> list[StagePlan]:
-    """The stages that are selected by ``--from`` and ``--only``.
+    """The stages that are selected by ``--from`` and ``--only``; without them all that are needed.
+
+    Of a recipe that is continued, a stage that nothing reads (the evaluation of the ladder, for a
+    recipe of arms) is selected only if it was finished before: it then stays up to date.
 
     Raises:
         RecipeError: see `run_plan`.
@@ -252,7 +255,8 @@ def select_stages(plan: Plan, folder: Path, start: str = "", only: str = "") -> 
     names = [stage.stage for stage in plan.stages]
     wanted = only or start
     if not wanted:
-        return list(plan.stages)
+        status = {name: read_manifest(folder / name).get("status") for name in plan.spare}
+        return [s for s in plan.stages if status.get(s.stage, "finished") == "finished"]
     if wanted not in names:
         raise RecipeError(f"no stage {wanted!r} in {plan.recipe}; known: {', '.join(names)}")
     first = names.index(wanted)

@@ -22,8 +22,9 @@ A scale may have its own ``groups``, ``cost`` and ``result``.
 system that the recipe reproduces.
 
 With ``continues: nano`` a recipe's stages follow those of another recipe, in that recipe's
-run folder. ``groups`` (title -> label -> stage, the reference first) names the stages that
-are compared (`trlm_utils.evaluation.arms`), and that the recipe's evaluation evaluates.
+run folder; of the earlier ones only what they read is run (`Plan.spare`). ``groups`` (title ->
+label -> stage, the reference first) names the stages that are compared
+(`trlm_utils.evaluation.arms`), and that the recipe's evaluation evaluates.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Plan:
     machine: str = ""  # the machine that this price is for
     result: str = ""  # the stage whose model is the recipe's result
     deviations: tuple[str, ...] = ()  # from the system it reproduces, with reasons
+    spare: tuple[str, ...] = ()  # stages of the continued recipe that no stage of this one reads
 
 
 def load_plan(
@@ -138,7 +140,17 @@ def load_plan(
         cost.machine,
         _result(content, own, stages, path),
         _deviations(content, scale, path),
+        _spare(stages, len(earlier)),
     )
+
+
+def _spare(stages: Sequence[StagePlan], earlier: int) -> tuple[str, ...]:
+    """Of the first ``earlier`` stages those that no later one reads, nor what these read."""
+    needed: set[str] = set()
+    for number, plan in reversed(list(enumerate(stages))):
+        if number >= earlier or plan.stage in needed:
+            needed |= set(plan.reads)
+    return tuple(plan.stage for plan in stages[:earlier] if plan.stage not in needed)
 
 
 def _scale(content: RecipeFile, scale: str, path: Path) -> Scale:
