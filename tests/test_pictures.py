@@ -186,3 +186,16 @@ def test_the_margin_of_dpo_adds_up():
     now_rejected, then, then_rejected, ratio, ratio_rejected, margin = rest
     assert (now - then, now_rejected - then_rejected) == (ratio, ratio_rejected)
     assert ratio - ratio_rejected == margin
+
+
+def test_clipping_is_drawn_as_the_objective_has_it():
+    """The minimum of both products; a gradient where it is the one with the ratio itself."""
+    numbers = [float(e["number"]) for e in rows("clipping", "number")]
+    expected, gradients = [], []
+    for advantage, *ratios in (numbers[:4], numbers[4:]):
+        for ratio in ratios:
+            clipped = min(max(ratio, 0.8), 1.2) * advantage
+            expected.append(min(ratio * advantage, clipped))
+            gradients.append("check" if ratio * advantage <= clipped else "cross")
+    assert [e["bar"] for e in rows("clipping", "bar")] == pytest.approx(expected)
+    assert [e["mark"] for e in rows("clipping", "mark")] == gradients
