@@ -237,6 +237,7 @@ def test_world_rows_keep_their_ids(tmp_path):
         ({"sources": [], "filters": {}}, "unknown key 'filters'"),
         ({"sources": [{"nanoworld": "talk", "share": 0.5}]}, "has a share, the mixture no rows"),
         ({"sources": [{"path": "a", "answer_form": "tex"}]}, "answer_form 'tex' is none of"),
+        ({"sources": [{"path": "a", "thought_form": "code"}]}, "thought_form 'code' is none of"),
         ({"sources": [{"path": "a", "columns": {"gold": "x"}}]}, "columns names 'gold'"),
         ({"sources": [], "checks": {"speed": 1}}, "unknown check 'speed'"),
         ({"sources": [], "strata": {"length": {"at": 5}}}, "length needs the check max_tokens"),

@@ -78,11 +78,10 @@ def validate(name: str, spec: Row, mirror: str = "", folder: str = "") -> None:
             contract = source.get("contract", spec.get("contract", "think"))
             if contract not in chat.CONTRACTS:
                 raise CourseError(f"contract {contract!r} is none of {', '.join(chat.CONTRACTS)}")
-            form = source.get("answer_form", "plain")
-            if form not in schema.ANSWER_FORMS:
-                raise CourseError(
-                    f"answer_form {form!r} is none of {', '.join(schema.ANSWER_FORMS)}"
-                )
+            forms = {"answer_form": schema.ANSWER_FORMS, "thought_form": schema.THOUGHT_FORMS}
+            for option, known in forms.items():
+                if (form := source.get(option)) and form not in known:
+                    raise CourseError(f"{option} {form!r} is none of {', '.join(known)}")
             if odd := sorted(set(source.get("columns") or {}) - set(schema.NAMES)):
                 raise CourseError(f"columns names {odd[0]!r}; there are: {', '.join(schema.NAMES)}")
             sources.check(sources.placed(source, folder), mirror)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from trlm_utils import answers, chat, nanoworld
-from trlm_utils.curation import gsm8k
+from trlm_utils.curation import equation, gsm8k
 
 Row = dict[str, Any]
 ROLES = {
@@ -41,6 +41,7 @@ ANSWER_FORMS: dict[str, Callable[[str], str | None]] = {
     "gsm8k": answers.gsm8k_gold,  # the number after ####
     "boxed": answers.last_boxed,
 }
+THOUGHT_FORMS = ("text", "equation")  # how a column with the thought is written
 THINK = re.compile(r"<\|?begin_of_thought\|?>\s*(.*?)\s*<\|?end_of_thought\|?>", re.DOTALL)
 SOLUTION = re.compile(r"<\|?begin_of_solution\|?>\s*(.*?)\s*<\|?end_of_solution\|?>", re.DOTALL)
 
@@ -62,7 +63,8 @@ def bring(row: Row, kind: str, source: Row) -> Row:
     Args:
         kind: "messages", "preferences", "prompts" or "eval".
         source: options of the source: which columns to read (``columns``), the form of
-            answers (``answer_form``), the ``system`` message and, for eval, the ``band``.
+            answers and thoughts (``answer_form``, ``thought_form``), the ``system`` message and,
+            for eval, the ``band``.
 
     Raises:
         Unfit: when the row lacks something, or is not a well-formed conversation.
@@ -203,7 +205,7 @@ def _reply(row: Row, source: Row) -> str:
         answer = gold(row, source)
         if not answer:
             raise Unfit("no answer")
-        return chat.think(gsm8k.work_of(thought), nanoworld.answer_text(answer))
+        return chat.think(_thought(thought, answer, source), nanoworld.answer_text(answer))
     reply = column(row, "reply", source)
     if isinstance(reply, str) and reply.strip():
         return reply
@@ -211,6 +213,19 @@ def _reply(row: Row, source: Row) -> str:
     if not answer:
         raise Unfit("no reply")
     return nanoworld.answer_text(answer)
+
+
+def _thought(text: str, answer: str, source: Row) -> str:
+    """A thought as sentences: as it stands, or an equation worked step by step."""
+    if source.get("thought_form", "text") == "text":
+        return gsm8k.work_of(text)
+    try:
+        steps, value = equation.worked(text)
+    except ValueError:
+        raise Unfit("no equation") from None
+    if not equation.gives(value, answer):
+        raise Unfit("the equation gives another answer")
+    return steps
 
 
 def _preference(row: Row, source: Row) -> Row:

@@ -36,6 +36,7 @@ OPTIONS = {
     "rename_columns": dict,
     "columns": dict,  # which columns hold the question, thought, answer, ... (`schema`)
     "answer_form": str,
+    "thought_form": str,  # text, or an equation that is worked step by step
     "band": str,
     "system": str,
     "contract": str,  # format that replies with a thought are converted to (`chat.CONTRACTS`)
