@@ -125,7 +125,7 @@ def test_a_training_of_no_steps_is_found(tmp_path):
     ("probe", "prompts", "expected"),
     [
         ({}, 4, set()),
-        ({"zero_spread": 1.0}, 4, {"groups with zero spread"}),
+        ({"zero_spread": 1.0}, 4, {"zero-variance groups"}),
         ({"clipped": 0.9}, 4, {"completions clipped"}),
         ({}, 3, {"effective batch"}),
         ({"hacks": ("padding",)}, 4, {"paid more than honest work"}),

@@ -465,7 +465,7 @@ scales:
         model_from: 04_dpo
         parameters: {PROMPTS_PER_STEP: 4, GROUP_SIZE: 4, MICRO_BATCH: 16, MAX_STEPS: 2,
           MAX_NEW_TOKENS: 32, PROBE_PROMPTS: 4, LORA_RANK: 2,
-          ALLOW_FAILED: &raw {completions clipped: raw, groups with zero spread: raw},
+          ALLOW_FAILED: &raw {completions clipped: raw, zero-variance groups: raw},
           ITERATIONS: 2, IMPORTANCE: sequence, LEARNING_RATE: 1.0e-4}
       - stage: 11_reward_models
         parameters: {PAIRS_KEPT: 40, PROCESS_ROWS: 64, EPOCHS: 1.0}

@@ -111,8 +111,8 @@ def grpo(name: str, log: Any) -> Drawn:
     panels["held-out accuracy, greedy"] = ["held_out_accuracy"]
     yield name, plots.plot_curves(log, panels, about=SEED_0, asked=CHECKED), log
     signs = {
-        "spread within groups": ["reward_std"],
-        "groups without spread": ["frac_reward_zero_std"],
+        "standard deviation within groups": ["reward_std"],
+        "zero-variance groups": ["frac_reward_zero_std"],
         "entropy": ["entropy"],
         "completion length": ["completions/mean_length"],
     }

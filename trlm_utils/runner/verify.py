@@ -51,7 +51,7 @@ STAND_INS: dict[str, Any] = {
 }
 # Pre-flight checks of a model's quality, which a model with random weights cannot pass.
 OF_RANDOM_WEIGHTS = {
-    "groups with zero spread": "the stand-in has random weights and is never right",
+    "zero-variance groups": "the stand-in has random weights and is never right",
     "completions clipped": "the stand-in has random weights and 8 tokens",
 }
 

@@ -29,7 +29,7 @@ CHECKS = (
     "end token in the replies",
     "length gap",
     "pass rate",
-    "groups with zero spread",
+    "zero-variance groups",
     "completions clipped",
     "paid more than honest work",
 )
@@ -276,7 +276,7 @@ def check_grpo(
     return [
         Check("pass rate", share(probe.pass_rate), True),
         Check(
-            "groups with zero spread",
+            "zero-variance groups",
             share(probe.zero_spread),
             probe.zero_spread < 0.95,
             "no group teaches anything: use other prompts or a graded reward",
