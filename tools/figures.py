@@ -160,7 +160,7 @@ PAINTERS: dict[str, Callable[[str, Any], Drawn]] = {
     "styles": styles,
     **dict.fromkeys((*ARMS, *SYSTEMS), arms),
     "algorithms": algorithms,
-    "curation": curation,
+    **dict.fromkeys(("curation", "curation_tuned"), curation),
     "curation_differences": held_out_differences,
     "frontier_steps": one(step_plots.plot_frontier),
     "lengths_steps": one(step_plots.plot_lengths),

@@ -40,7 +40,7 @@ CAREFUL_COLUMNS = (
 )
 # tables of recipes that continue nano
 PUBLISHED = (
-    *("careful", "controls", "algorithms", "hacking", "curation"),
+    *("careful", "controls", "algorithms", "hacking", "curation", "curation_tuned"),
     *("frontier", "frontier_steps", "lengths", "lengths_steps"),
 )
 # Metadata of a cell to keep; all else belongs to a run or to a user's machine.
