@@ -294,3 +294,14 @@ def test_a_few_vermilion_cells_keep_their_colour_in_a_smaller_picture():
     assert found.size == (960, 540)
     red, green, blue = found.convert("RGB").getpixel((465, 315))  # 620, 420 before
     assert abs(red - 0xD5) < 16 and abs(green - 0x5E) < 16 and blue < 16
+
+
+def test_one_seed_does_not_replace_what_stands_on_several(tmp_path, monkeypatch):
+    figures = tmp_path / "run" / "00_start_here" / "figures"
+    figures.mkdir(parents=True)
+    for name in ("base_training", "ladder", "controls"):
+        (figures / f"{name}.csv").write_text(name)
+    monkeypatch.setattr(publish, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(publish, "publish_notebooks", lambda runs: [])
+    assert publish.publish_seed([tmp_path / "run"]) == ["base_training.csv"]
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["base_training.csv"]

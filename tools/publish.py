@@ -1,7 +1,8 @@
 """Copy the outputs of a real run into the committed notebooks, and check that they match.
 
     python -m tools.publish publish     # after `pipeline run nano`
-    python -m tools.publish notebooks   # only outputs, of one seed; tables and figures stay
+    python -m tools.publish notebooks   # of one seed: outputs and figures of its own; what
+                                        # stands on several seeds stays
     python -m tools.publish check
 
 Publishing copies outputs (not sources) from ``runs/nano``, without personal paths and reduced
@@ -43,6 +44,8 @@ PUBLISHED = (
     *("careful", "controls", "algorithms", "hacking", "curation", "curation_tuned"),
     *("frontier", "frontier_steps", "lengths", "lengths_steps"),
 )
+# figures and tables of the ladder over all seeds
+LADDER = ("ladder", "rises", "by_steps", "pass_at_k", "voting", "styles")
 # Metadata of a cell to keep; all else belongs to a run or to a user's machine.
 KEPT_CELL_METADATA = ("tags", "jupyter", "cellView")
 
@@ -145,9 +148,7 @@ def smaller_png(encoded: str) -> str:
 
 
 def publish_notebooks(runs: Sequence[Path]) -> list[str]:
-    """Write outputs of finished stages into all notebooks; figures and tables stay.
-
-    So the notebooks of one seed do not replace results of several seeds.
+    """Write outputs of finished stages into all notebooks.
 
     Raises:
         CourseError: when a stage is not finished, or was run with other code.
@@ -170,14 +171,7 @@ def publish(run: Path) -> list[str]:
     Raises:
         CourseError: see `publish_notebooks`.
     """
-    deep = runs_root() / "deep_dives"
-    written = publish_notebooks([run, deep])
-    FIGURES.mkdir(exist_ok=True)
-    mine = {path.stem for path in NOTEBOOKS.glob("*.ipynb")}  # a run may have other stages
-    drawn = [*run.glob("*/figures/*"), *deep.glob("*/figures/*")]
-    for figure in sorted(f for f in drawn if f.parts[-3] in mine):
-        shutil.copy(figure, FIGURES / figure.name)
-        written.append(figure.name)
+    written = publish_seed([run, runs_root() / "deep_dives"])
     report = read_json(run / "report.json")
     beside = {name: careful_rows(run, name, report["seeds"]) for name in ("ladder", "by_steps")}
     tables = seed_tables(report, beside["ladder"])
@@ -188,6 +182,23 @@ def publish(run: Path) -> list[str]:
     write_block("results", results.results_table(report, beside["ladder"], beside["by_steps"]))
     written += publish_arms(run)
     return [*written, *publish_comparison(), README.name]
+
+
+def publish_seed(runs: Sequence[Path]) -> list[str]:
+    """Write outputs and figures of one seed; those that stand on several seeds stay.
+
+    Raises:
+        CourseError: see `publish_notebooks`.
+    """
+    written = publish_notebooks(runs)
+    FIGURES.mkdir(exist_ok=True)
+    mine = {path.stem for path in NOTEBOOKS.glob("*.ipynb")}  # a run may have other stages
+    for figure in sorted(f for run in runs for f in run.glob("*/figures/*")):
+        pooled = figure.stem in (*LADDER, *PUBLISHED)
+        if figure.parts[-3] in mine and not pooled:
+            shutil.copy(figure, FIGURES / figure.name)
+            written.append(figure.name)
+    return written
 
 
 def publish_arms(run: Path) -> list[str]:
@@ -270,8 +281,7 @@ def seed_tables(report: dict[str, Any], beside: Sequence[dict[str, Any]] = ()) -
         "ladder": pd.DataFrame([*rows, *(row | {"rung": False} for row in beside)]),
         "rises": pd.DataFrame([*report["comparisons"], *report["over_base"]]),
     }
-    names = ("by_steps", "pass_at_k", "voting", "styles")
-    return tables | {name: pd.DataFrame(report[name]) for name in names if report[name]}
+    return tables | {name: pd.DataFrame(report[name]) for name in LADDER[2:] if report[name]}
 
 
 def save_all(name: str, table: Any) -> None:
@@ -318,7 +328,7 @@ def main(arguments: list[str]) -> int:
             if arguments == ["publish"]:
                 written = publish(run)
             else:
-                written = publish_notebooks([run, runs_root() / "deep_dives"])
+                written = publish_seed([run, runs_root() / "deep_dives"])
             print("\n".join(written))
         except CourseError as error:
             print(f"error: {error}", file=sys.stderr)
