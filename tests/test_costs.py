@@ -66,7 +66,19 @@ def test_the_estimate_is_that_of_the_command_it_names():
         assert f"one {card} {hours} hours, {memory} GB" in costs.estimated("02_sft_stage1")
 
 
+def test_a_tiny_model_waits_for_its_kernels():
+    """Stage 2: 1,750 passes, forward and backward, and 480 decoding steps of two layers."""
+    from trlm_utils.runner import recipes
+
+    seconds = estimate.LAUNCH * 2 * (3 * 1750 + 480)
+    cost = estimate.of_plan(recipes.load_plan("nano"), estimate.GPUS["A100"])[2]
+    assert cost.stage == "03_sft_stage2" and cost.hours * 3600 == pytest.approx(seconds, rel=0.05)
+    assert f"one A100 {seconds:.0f} seconds, 0.1 GB" in costs.estimated_tiny(cost.stage, "nano")
+
+
 def test_a_stage_of_no_time_has_no_estimate():
+    assert costs.estimated_tiny("05_grpo_rewards", "nano") == ""
+    assert costs.estimated_tiny("01_data_curation", "nano") == ""
     assert costs.estimated("00_start_here") == "" and costs.estimated("05_grpo_rewards") == ""
 
 

@@ -47,7 +47,30 @@ def line(notebook: str) -> str:
     gpu = "GPU: not measured; `make gpu` measures a card."
     if notebook in READING:
         gpu = "A GPU changes nothing: no model runs here."
-    return " ".join(filter(None, (START, cores, gpu, estimated(notebook))))
+    told = (START, cores, gpu, estimated_tiny(notebook, name), estimated(notebook))
+    return " ".join(filter(None, told))
+
+
+@functools.cache
+def estimated_tiny(notebook: str, recipe: str) -> str:
+    """The estimate for the course's own model, in a recipe; empty if nothing is trained."""
+    plan = recipes.load_plan(recipe)
+    costs = {
+        card: {cost.stage: cost for cost in estimate.of_plan(plan, estimate.GPUS[card])}
+        for card in CARDS
+        if any("HIDDEN_SIZE" in stage.parameters for stage in plan.stages)
+    }
+    parts = [
+        f"one {card} {duration(3600 * found[notebook].hours)}, {found[notebook].memory:.1f} GB"
+        for card, found in costs.items()
+        if notebook in found and 3600 * found[notebook].hours >= 1
+    ]
+    if not parts:
+        return ""
+    return (
+        f"Estimated for this model: {'; '.join(parts)} of training and sampling (so small a "
+        "model waits for its kernels to start)."
+    )
 
 
 @functools.cache

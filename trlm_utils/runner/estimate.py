@@ -12,7 +12,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
-from trlm_utils import architectures
+from trlm_utils import architectures, models, nanoworld, tokenization
 from trlm_utils.curation import data_sets
 from trlm_utils.evaluation import suites
 from trlm_utils.runner import work
@@ -176,16 +176,27 @@ def model_of(name: str) -> Model:
     return Model(name, _parameters(name), config.hidden_size, layers, vocabulary, cache)
 
 
+def of_settings(values: dict[str, Any]) -> Model:
+    """The `Model` that notebook 00 builds from these parameters, with random weights."""
+    tokenizer = tokenization.build_tokenizer(nanoworld.sample_text(), values["VOCAB_SIZE"])
+    width, layers = values["HIDDEN_SIZE"], values["LAYERS"]
+    built = models.build_model(
+        tokenizer, hidden_size=width, layers=layers, model_type=values["MODEL_TYPE"]
+    )
+    return Model("", built.num_parameters(), width, layers, len(tokenizer), 2 * 4 * layers * width)
+
+
 def of_plan(plan: Plan, gpu: Gpu) -> list[Cost]:
     """The cost of every stage that trains or samples, on a GPU.
 
     Raises:
-        RecipeError: when the recipe names no known architecture.
+        RecipeError: when the recipe neither names an architecture nor builds a model.
     """
-    name = next((s.parameters.get("ARCHITECTURE") for s in plan.stages), "")
-    if not name:
-        raise RecipeError(f"{plan.recipe} ({plan.scale}) names no ARCHITECTURE in its first stage")
-    model = model_of(name)
+    first = next((s.parameters for s in plan.stages if "HIDDEN_SIZE" in s.parameters), None)
+    if first is None:
+        raise RecipeError(f"{plan.recipe} ({plan.scale}) has no stage that makes its model")
+    name = first["ARCHITECTURE"]
+    model = model_of(name) if name else of_settings(first)
     stages = {stage.stage: stage for stage in plan.stages}
     counted = work.of_plan(plan, lambda stage: together(stage, model, gpu))
     return [of_stage(stages[done.stage], done, model, gpu) for done in counted]
@@ -231,7 +242,7 @@ def static_bytes(stage: StagePlan, model: Model) -> float:
     if "MAX_STEPS" not in values or values.get("BASE_MODEL"):
         return _drawn_bytes(values) * model.size
     rank = values.get("LORA_RANK", 0)
-    learned = _parameters(model.name, rank) if rank else model.size
+    learned = _parameters(model.name, rank) if rank and model.name else model.size
     held = 4 * model.size + 12 * learned + (4 * learned if rank else 0)
     if values.get("METHOD") == "ppo":  # plus a critic with all weights trained
         return held + 16 * model.size
