@@ -23,6 +23,7 @@ START = "**Time and memory.**"
 CARDS = ("T4", "A100")  # a small card and a large one
 SYSTEMS = ("trlm", "qwen-rl")  # recipes whose full scale is estimated, in this order
 READING = ("10_ablations",)  # notebooks without a model
+OPTIONAL = "algorithms"  # continues nano with the optional notebooks
 
 
 def line(notebook: str) -> str:
@@ -55,6 +56,8 @@ def line(notebook: str) -> str:
 def estimated_tiny(notebook: str, recipe: str) -> str:
     """The estimate for the course's own model, in a recipe; empty if nothing is trained."""
     plan = recipes.load_plan(recipe)
+    if notebook not in [stage.stage for stage in plan.stages]:
+        plan = recipes.load_plan(OPTIONAL)
     costs = {
         card: {cost.stage: cost for cost in estimate.of_plan(plan, estimate.GPUS[card])}
         for card in CARDS

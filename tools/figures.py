@@ -193,7 +193,6 @@ PAINTERS: dict[str, Callable[[str, Any], Drawn]] = {
     ),
     "reward_parts": one(reward_plots.plot_group),
     "model_group": model_group,
-    "recorded_group": one(reward_plots.plot_group),
     "reward_models": one(reward_plots.plot_judges),
     "hack_bench": hack_bench,
     "hack_bench_learned": one(reward_plots.plot_hack_bench),
