@@ -53,6 +53,18 @@ def test_a_run_with_the_same_label_takes_the_place_of_the_earlier_one_and_is_the
     assert list(curves.runs) == ["b", "a"] and curves.runs["a"] == LOG[:1]
 
 
+def test_the_table_has_a_row_for_each_point_and_draws_the_same_curves():
+    from tools import figures
+
+    curves, _ = curves_with(("a", LOG), ("b", LOG[:2]))
+    table = curves.table()
+    assert table["run"].to_list() == ["a"] * 4 + ["b"] * 2
+    assert table["held_out_accuracy"].dropna().to_list() == [0.25, 0.5, 0.25]
+    ((_, again, _),) = figures.live_curves("live_curves", table)
+    for before, after in zip(curves.figure().axes, again.axes, strict=True):
+        assert points(before) == points(after)
+
+
 def test_every_step_is_taken_over_and_few_are_drawn(monkeypatch):
     clock = iter([10.0, 10.0, 10.1, 11.0, 11.0])
     monkeypatch.setattr(live.time, "monotonic", lambda: next(clock))

@@ -22,6 +22,7 @@ from trlm_utils.evaluation import arms as tables
 from trlm_utils.evaluation.ladder import BANDS_BY_LENGTH
 from trlm_utils.files import PROJECT_ROOT, CourseError, shown
 from trlm_utils.rewards import explorer, reward_plots
+from trlm_utils.training import live
 
 FIGURES = PROJECT_ROOT / "figures"
 MANNERS = ("careful", "rambling", "hasty", "other", "none")  # as in notebook 07
@@ -30,6 +31,7 @@ CURATION = {"cleaning": "clean", "one kind": "none"}  # group -> reference, as i
 SYSTEMS = ("qwen-rl", "tina", "tiny-r1", "tunix")
 SEED_0 = "seed 0"  # the notebooks' own training logs are of this seed
 CHECKED = 100  # prompts behind held_out_accuracy in the default recipe
+LIVE_PROMPTS = 64  # the same in the live section of notebook 13
 MIX = {"accuracy": 1.0, "think_format": 0.1, "repetition": 0.1}  # as in notebooks 05 and 13
 SFT = {"loss on replies": ["loss"], "share of tokens predicted": ["mean_token_accuracy"]}
 Drawn = Iterator[tuple[str, Any, Any]]  # the figure's name without suffix, the figure, its rows
@@ -151,6 +153,14 @@ def model_group(name: str, table: Any) -> Drawn:
     yield name, reward_plots.plot_group(compared), table
 
 
+def live_curves(name: str, table: Any) -> Drawn:
+    """The two trainings of notebook 13's live section."""
+    curves = live.Curves(lambda picture: None, int(table["step"].max()), LIVE_PROMPTS)
+    for label, rows in table.groupby("run", sort=False):
+        curves.runs[label] = [row.dropna().to_dict() for _, row in rows.iterrows()]
+    yield name, curves.figure(), table
+
+
 PAINTERS: dict[str, Callable[[str, Any], Drawn]] = {
     "ladder": ladder,
     "rises": rises,
@@ -186,6 +196,7 @@ PAINTERS: dict[str, Callable[[str, Any], Drawn]] = {
     ),
     "grpo_training": grpo,
     "algorithm_training": algorithm,
+    "live_curves": live_curves,
     "signal_training": one(
         plots.plot_curves,
         {"held-out accuracy, sampled": ["held_out_accuracy"], "right when drawn": ["right"]},

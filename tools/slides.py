@@ -191,20 +191,22 @@ def code_cells(cell: Any, folder: Path = PROJECT_ROOT / "notebooks") -> list[Any
 
 
 def drawn(source: str, folder: Path, number: int) -> list[Path]:
-    """The figures that a cell saves, as SVG, in order; none if they are not this many.
+    """The figures that a cell saves, as SVG, in order; none if it cannot be told which.
 
     Args:
         source: of the cell; a name that it calls ``save_figure`` with may have further pages,
-            as ``ablations`` has ``ablations_2``.
+            as ``ablations`` has ``ablations_2``; with one name it shows the first of them.
         folder: of the notebook: a run's stage has its figures beside it, those of the committed
             notebooks are in ``figures/``.
+        number: of pictures that the cell shows.
     """
     own = folder / "figures"
     place = own if own.is_dir() else PROJECT_ROOT / "figures"
     names = dict.fromkeys(re.findall(r'"(\w+)"', "".join(re.findall(r"save_figure.*", source))))
     pages = [f"{name}{page}" for name in names for page in ("", *(f"_{i}" for i in range(2, 10)))]
     found = [file for page in pages if (file := place / f"{page}.svg").is_file()]
-    return found if len(found) == number else []
+    first = len(names) == 1 and len(found) > number
+    return found[:number] if first or len(found) == number else []
 
 
 def cut(output: Any) -> Any:

@@ -87,6 +87,18 @@ class Curves:
         plt.close(figure)
         return figure
 
+    def table(self) -> Any:
+        """All curves as a data frame: run, step, and the columns of `PANELS`."""
+        import pandas as pd
+
+        columns = ["step", *PANELS]
+        rows = [
+            {"run": label, **{name: row.get(name) for name in columns}}
+            for label, log in self.runs.items()
+            for row in log
+        ]
+        return pd.DataFrame(rows, columns=["run", *columns])
+
     def message(self) -> str:
         """What the last run did so far: from its first to its last values."""
         label, log = list(self.runs.items())[-1]
