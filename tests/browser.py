@@ -124,7 +124,7 @@ def lab(tmp_path_factory):
     command += ["--LabApp.expose_app_in_browser=True", "--ServerApp.port_retries=0"]
     log = (folder / "lab.log").open("w")
     server = subprocess.Popen(command, env=variables, stdout=log, stderr=log)
-    yield f"http://127.0.0.1:{port}/lab/tree"
+    yield f"http://127.0.0.1:{port}/lab/workspaces"  # one each, so that no tab is open
     server.terminate()
     server.wait(timeout=30)
     log.close()
@@ -152,9 +152,9 @@ def test_the_explorer_answers_to_its_slider(browser, lab):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
-    run_all(browser, f"{lab}/05_grpo_rewards.ipynb")
+    run_all(browser, f"{lab}/explorer/tree/05_grpo_rewards.ipynb")
     pictures = wait(
-        lambda: browser.find_elements(By.CSS_SELECTOR, "img.widget-image"), 180, "the explorer"
+        lambda: browser.find_elements(By.CSS_SELECTOR, "img.widget-image"), 300, "the explorer"
     )
     picture = pictures[0]
     handle = browser.find_element(By.CSS_SELECTOR, ".noUi-handle")
@@ -195,7 +195,7 @@ def wait_for_pictures(browser, number, seconds):
 
 
 def test_curves_move_while_the_live_section_trains(browser, lab):
-    run_all(browser, f"{lab}/13_reward_lab.ipynb")
+    run_all(browser, f"{lab}/live/tree/13_reward_lab.ipynb")
     wait_for_pictures(browser, 4, 300)  # other cells show one, and the one before this run
     browser.save_screenshot(SHOTS / "live_curves.png")
     ready = "return [...document.querySelectorAll('button')].find(b => b.innerText == 'train')"
