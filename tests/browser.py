@@ -178,7 +178,6 @@ def message(browser):
 
 
 SEEN = """
-    window.seen = window.seen || new Map();
     for (const cell of document.querySelectorAll('.jp-CodeCell'))
         for (const picture of cell.querySelectorAll('.jp-OutputArea img')) {
             if (!window.seen.has(cell)) window.seen.set(cell, new Set());

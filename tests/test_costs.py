@@ -73,12 +73,12 @@ def test_a_tiny_model_waits_for_its_kernels():
     seconds = estimate.LAUNCH * 2 * (3 * 1750 + 480)
     cost = estimate.of_plan(recipes.load_plan("nano"), estimate.GPUS["A100"])[2]
     assert cost.stage == "03_sft_stage2" and cost.hours * 3600 == pytest.approx(seconds, rel=0.05)
-    assert f"one A100 {seconds:.0f} seconds, 0.1 GB" in costs.estimated_tiny(cost.stage, "nano")
+    assert f"one A100 {seconds:.0f} seconds, 0.1 GB" in costs.estimated_tiny(cost.stage)
 
 
 def test_a_stage_of_no_time_has_no_estimate():
-    assert costs.estimated_tiny("05_grpo_rewards", "nano") == ""
-    assert costs.estimated_tiny("01_data_curation", "nano") == ""
+    assert costs.estimated_tiny("05_grpo_rewards") == ""
+    assert costs.estimated_tiny("01_data_curation") == ""
     assert costs.estimated("00_start_here") == "" and costs.estimated("05_grpo_rewards") == ""
 
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -112,6 +113,15 @@ def test_a_run_is_recorded_beside_the_others_and_predicts_itself(plan, tmp_path)
 def test_an_unfinished_run_is_not_recorded(plan, tmp_path):
     with pytest.raises(CourseError, match="00_start_here is not finished"):
         times.record(plan, tmp_path / "smoke", tmp_path / "p", tmp_path / "recorded.yaml")
+
+
+def test_what_a_continued_recipe_did_not_run_is_not_recorded(tmp_path):
+    arms, place = recipes.load_plan("controls"), tmp_path / "recorded.yaml"
+    place.write_text("{}")
+    stages = tuple(stage for stage in arms.stages if stage.stage not in arms.spare)
+    finished(replace(arms, stages=stages), tmp_path, probe=ENTRY["probe"])
+    times.record(arms, tmp_path, tmp_path / "p", place)
+    assert list(times.load(place)["nano"]["stages"]) == [stage.stage for stage in stages]
 
 
 def test_the_committed_records_are_of_recipes_that_exist():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from tools.publish import NOTEBOOKS
@@ -23,7 +24,7 @@ START = "**Time and memory.**"
 CARDS = ("T4", "A100")  # a small card and a large one
 SYSTEMS = ("trlm", "qwen-rl")  # recipes whose full scale is estimated, in this order
 READING = ("10_ablations",)  # notebooks without a model
-OPTIONAL = "algorithms"  # continues nano with the optional notebooks
+TINY = "algorithms"  # the recipe of the course's own model with all its notebooks
 
 
 def line(notebook: str) -> str:
@@ -48,55 +49,61 @@ def line(notebook: str) -> str:
     gpu = "GPU: not measured; `make gpu` measures a card."
     if notebook in READING:
         gpu = "A GPU changes nothing: no model runs here."
-    told = (START, cores, gpu, estimated_tiny(notebook, name), estimated(notebook))
-    return " ".join(filter(None, told))
+    parts = (START, cores, gpu, estimated_tiny(notebook), estimated(notebook))
+    return " ".join(filter(None, parts))
 
 
-@functools.cache
-def estimated_tiny(notebook: str, recipe: str) -> str:
-    """The estimate for the course's own model, in a recipe; empty if nothing is trained."""
-    plan = recipes.load_plan(recipe)
-    if notebook not in [stage.stage for stage in plan.stages]:
-        plan = recipes.load_plan(OPTIONAL)
-    costs = {
-        card: {cost.stage: cost for cost in estimate.of_plan(plan, estimate.GPUS[card])}
-        for card in CARDS
-        if any("HIDDEN_SIZE" in stage.parameters for stage in plan.stages)
-    }
-    parts = [
-        f"one {card} {duration(3600 * found[notebook].hours)}, {found[notebook].memory:.1f} GB"
-        for card, found in costs.items()
-        if notebook in found and 3600 * found[notebook].hours >= 1
-    ]
-    if not parts:
+def estimated_tiny(notebook: str) -> str:
+    """The estimate for the course's own model; empty if a notebook hardly trains or samples."""
+    costs = on_cards(TINY, "nano", notebook)
+    if not costs or 3600 * min(cost.hours for cost in costs) < 1:
         return ""
     return (
-        f"Estimated for this model: {'; '.join(parts)} of training and sampling (so small a "
+        f"Estimated for this model: {told(costs, 1)} of training and sampling (so small a "
         "model waits for its kernels to start)."
     )
 
 
-@functools.cache
 def estimated(notebook: str) -> str:
     """The estimate for the first full-scale recipe that trains or samples in a notebook."""
     for system in SYSTEMS:
-        plan = recipes.load_plan(system, "full", 0, [], "")
-        stage = next((s.stage for s in plan.stages if s.notebook.stem == notebook), "")
-        costs = [
-            {cost.stage: cost for cost in estimate.of_plan(plan, estimate.GPUS[card])}.get(stage)
-            for card in CARDS
-        ]
-        if all(costs) and min(cost.hours for cost in costs) >= 0.05:
-            parts = [
-                f"one {card} {duration(3600 * cost.hours)}, {cost.memory:.0f} GB"
-                for card, cost in zip(CARDS, costs, strict=True)
-            ]
+        costs = on_cards(system, "full", notebook)
+        if costs and min(cost.hours for cost in costs) >= 0.05:
+            parts = told(costs, 0)
             command = f"python -m trlm_utils show {system} --scale full --gpu {CARDS[0]}"
             return (
-                f"Estimated for the real model of `{system}`: {'; '.join(parts)} "
+                f"Estimated for the real model of `{system}`: {parts} "
                 f"(`{command}` lists the assumptions)."
             )
     return ""
+
+
+def on_cards(recipe: str, scale: str, notebook: str) -> list[estimate.Cost]:
+    """What a notebook costs on each of `CARDS`, in its own or else its first stage of a recipe.
+
+    Empty if it has none there, or none that trains or samples.
+    """
+    plan, *costs = all_costs(recipe, scale)
+    stages = [s.stage for s in plan.stages if s.notebook.stem == notebook]
+    stage = notebook if notebook in stages else next(iter(stages), "")
+    found = [card.get(stage) for card in costs]
+    return found if all(found) else []
+
+
+@functools.cache
+def all_costs(recipe: str, scale: str) -> list[Any]:
+    """A recipe's plan, then for each of `CARDS` the costs of its stages, by name."""
+    plan = recipes.load_plan(recipe, scale)
+    costs = [estimate.of_plan(plan, estimate.GPUS[card]) for card in CARDS]
+    return [plan, *({cost.stage: cost for cost in found} for found in costs)]
+
+
+def told(costs: Sequence[estimate.Cost], digits: int) -> str:
+    """Time and memory on each of `CARDS`, with so many digits of a GB."""
+    return "; ".join(
+        f"one {card} {duration(3600 * cost.hours)}, {cost.memory:.{digits}f} GB"
+        for card, cost in zip(CARDS, costs, strict=True)
+    )
 
 
 def place_line(cells: list[Any], told: str) -> None:

@@ -281,7 +281,9 @@ def seed_tables(report: dict[str, Any], beside: Sequence[dict[str, Any]] = ()) -
         "ladder": pd.DataFrame([*rows, *(row | {"rung": False} for row in beside)]),
         "rises": pd.DataFrame([*report["comparisons"], *report["over_base"]]),
     }
-    return tables | {name: pd.DataFrame(report[name]) for name in LADDER[2:] if report[name]}
+    return tables | {
+        name: pd.DataFrame(report[name]) for name in LADDER if name not in tables and report[name]
+    }
 
 
 def save_all(name: str, table: Any) -> None:

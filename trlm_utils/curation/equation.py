@@ -10,6 +10,8 @@ import ast
 import operator
 from fractions import Fraction
 
+from trlm_utils import quantity
+
 SIGNS = {
     ast.Add: ("+", operator.add),
     ast.Sub: ("-", operator.sub),
@@ -41,11 +43,8 @@ def worked(equation: str) -> tuple[str, Fraction]:
 
 def gives(value: Fraction, answer: str) -> bool:
     """Whether an equation's value is the answer, which may be rounded."""
-    try:
-        stated = Fraction(answer.replace(",", ""))
-    except ValueError:
-        return False
-    return abs(value - stated) <= CLOSE * abs(value)
+    stated = quantity.as_number(answer)
+    return stated is not None and abs(value - Fraction(stated)) <= CLOSE * abs(value)
 
 
 def _value(node: ast.expr, steps: list[str]) -> Fraction:
