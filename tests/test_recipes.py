@@ -352,3 +352,9 @@ def test_a_recipe_that_leaves_its_place_or_shape_is_refused(tmp_path, more, said
 def test_a_stage_cannot_leave_the_run(tmp_path, stage):
     with pytest.raises(RecipeError, match="a bad name"):
         recipes.load_plan(write(tmp_path, {**BASE, "stage": stage, "notebook": "00_start_here"}))
+
+
+@pytest.mark.parametrize("name", ["LIVE_MIX", "LIVE_CHANGE"])
+def test_a_mix_of_the_live_section_is_checked_before_anything_starts(name):
+    with pytest.raises(RecipeError, match="unknown reward"):
+        recipes.load_plan("deep_dives", overrides=[f"13_reward_lab.{name}={{acuracy: 1.0}}"])

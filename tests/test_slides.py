@@ -180,10 +180,13 @@ def test_no_figure_of_a_notebook_is_shown_with_fewer_colours(name):
     assert not small
 
 
-def test_what_is_missing_is_said_in_one_line(monkeypatch, capsys):
+def test_what_is_missing_is_said_in_one_line(monkeypatch, capsys, tmp_path):
     assert slides.main(["05_nope"]) == 2
     assert "no notebook notebooks/05_nope.ipynb" in capsys.readouterr().err
     assert slides.main(["nope.md"]) == 2 and "no talk nope.md" in capsys.readouterr().err
+    (tmp_path / "cut.ipynb").write_text('{"cells": [')
+    assert slides.main([str(tmp_path / "cut.ipynb")]) == 2
+    assert "cut.ipynb is not a notebook" in capsys.readouterr().err
     monkeypatch.setattr(slides, "find_spec", lambda name: None)
     with pytest.raises(CourseError, match="pip install -e '.\\[slides\\]'"):
         slides._reveal()

@@ -43,7 +43,8 @@ def export(source: Path, folder: Path) -> Path:
     """Write a notebook with its outputs, or a talk (.md), as slides; returns the file.
 
     Raises:
-        CourseError: when the packages for slides are not installed; see `talk`, `embedded`.
+        CourseError: when the packages for slides are not installed, or the file is no notebook;
+            see `talk`, `embedded`.
     """
     import nbformat
 
@@ -59,7 +60,10 @@ def export(source: Path, folder: Path) -> Path:
     if source.suffix == ".md":
         notebook = talk(source.read_text(encoding="utf-8"))
     else:
-        notebook = nbformat.read(source, as_version=4)
+        try:
+            notebook = nbformat.read(source, as_version=4)
+        except ValueError:  # cut off, or another kind of file
+            raise CourseError(f"{shown(source)} is not a notebook") from None
         notebook.cells = [
             cell for section in sections(notebook.cells, source.parent) for cell in section
         ]

@@ -245,6 +245,8 @@ def check_values(name: str, values: dict[str, Any], where: str) -> None:
 def _check_rewards(values: dict[str, Any]) -> None:
     if "REWARD_WEIGHTS" in values:
         mixes.choose(values["REWARD_WEIGHTS"])
+    if "LIVE_MIX" in values:
+        mixes.choose(values["LIVE_MIX"] | values["LIVE_CHANGE"])
     if "REWARD_MODEL_FROM" in values and not values["REWARD_MODEL_FROM"]:
         if "learned" in mixes.expand(values["REWARD_WEIGHTS"]):
             raise ValueError("the reward learned needs REWARD_MODEL_FROM, a stage with a model")
