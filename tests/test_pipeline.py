@@ -232,7 +232,7 @@ def test_secrets_are_removed_from_executed_notebooks(tmp_path, monkeypatch):
         (["run", "nanno"], "no recipe 'nanno'; did you mean nano"),
         (["run", "nano", "--only", "99"], "no stage '99'"),
         (["run", "nano", "--resume-from", "x"], "--resume-from x: no such folder"),
-        (["run", "nano", "--resume-from", "x", "--seed=0,1"], "give one --seed"),
+        (["run", "nano", "--resume-from", "x", "--seed=0,1"], "give one recipe and one --seed"),
         (["run", "nano", "--set", "04_dpo.BETA=big"], "BETA is 'big', not float"),
         (["show", "nano", "--scale", "huge"], "no scale 'huge'"),
     ],

@@ -1,7 +1,7 @@
 """A real model thinks in plain text: SmolLM2-135M after a dozen steps on NanoWorld.
 
 Needs a model: TRLM_REAL_MODEL=<SmolLM2-135M-Instruct as .gguf, or a folder>. Minutes on
-one core; `make real` prints what was measured.
+one core; `make real-check` prints what was measured.
 """
 
 import os

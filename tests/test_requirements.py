@@ -72,9 +72,12 @@ def test_the_base_is_what_notebooks_and_library_import():
     assert imports([*files("notebooks", "*.ipynb"), *LIBRARY]) == required()
 
 
-def test_the_runner_needs_the_extra_run():
-    found = imports(files("trlm_utils/runner")) | {"ipykernel"}  # what papermill starts
+def test_the_runner_needs_the_extra_run_and_several_jobs_their_own():
+    engine = PROJECT_ROOT / "trlm_utils" / "runner" / "jobs.py"
+    others = [path for path in files("trlm_utils/runner") if path != engine]
+    found = imports(others) | {"ipykernel"}  # what papermill starts
     assert found - required() == required("run") - required()
+    assert imports([engine]) - required("run") == required("jobs") - required("run")
 
 
 def test_the_tools_need_no_more_than_the_extra_test():

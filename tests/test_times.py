@@ -127,7 +127,8 @@ def test_what_a_continued_recipe_did_not_run_is_not_recorded(tmp_path):
 def test_the_committed_records_are_of_recipes_that_exist():
     continued = {}  # recipe -> stages of those that continue it
     for name in recipe_file.list_recipes():
-        if name != "gsm8k":  # needs a folder
+        scales = recipe_file.read(recipe_file.find_recipe(name)).scales
+        if "nano" in scales and name != "gsm8k":  # which needs a folder
             plan = recipes.load_plan(name, "nano", 0, [], "runs/x")
             continued.setdefault(plan.recipe, set()).update(s.stage for s in plan.stages)
     for name, entry in times.load().items():

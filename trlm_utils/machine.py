@@ -155,9 +155,28 @@ def cores() -> int:
 
     In a container this is often fewer than the cores that are visible.
     """
+    return len(own_cores())
+
+
+def own_cores() -> list[int]:
+    """Numbers of the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def visible_cards() -> tuple[str, list[str]]:
+    """The environment variable that limits which GPUs a process sees, and those that are visible.
+
+    Counting them does not initialise the GPUs.
+    """
+    import torch
+
+    name = "HIP_VISIBLE_DEVICES" if torch.version.hip else "CUDA_VISIBLE_DEVICES"
+    given = os.environ.get(name)
+    if given is not None:
+        return name, [card.strip() for card in given.split(",") if card.strip()]
+    return name, [str(number) for number in range(torch.cuda.device_count())]
 
 
 def limit_threads(model: Any = None) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trlm_utils import machine, tokenization
+from trlm_utils.files import from_root, shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -88,7 +89,8 @@ def load_base(
     """Load a pretrained model in fp32 and adapt its tokenizer to the course.
 
     Args:
-        name: a model on the Hub, a folder, or the path of a ``.gguf`` file.
+        name: a model on the Hub, a folder, or the path of a ``.gguf`` file; a relative path is
+            looked up in the project's folder.
         think_tokens: make each think tag one token (`add_think_tokens`); otherwise a
             tokenizer without such tokens encodes the tags as plain text.
 
@@ -103,9 +105,11 @@ def load_base(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    local = from_root(name)
     if name.endswith(".gguf"):
-        model, tokenizer = _load_gguf(Path(name))
+        model, tokenizer = _load_gguf(local)
     else:
+        name = str(local) if local.is_dir() else name
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
     tokenizer = tokenization.prepare_tokenizer(tokenizer)
@@ -134,7 +138,7 @@ def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     if not path.is_file():
-        raise FileNotFoundError(f"BASE_MODEL: no file {path}; give the path of a .gguf file")
+        raise FileNotFoundError(f"BASE_MODEL: no file {shown(path)}; give the path of a .gguf file")
     if find_spec("gguf") is None:
         raise ModuleNotFoundError(f"{path.name} needs the package gguf: pip install gguf")
     folder, file = str(path.parent), {"gguf_file": path.name}

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trlm_utils import chat, nanoworld
+from trlm_utils.files import CourseError
 
 Row = dict[str, Any]
 DataSets = dict[str, list[Row]]
@@ -275,17 +276,40 @@ def drop_duplicates(rows: Sequence[Row]) -> list[Row]:
     return kept
 
 
-def sample_per_band(rows: Sequence[Row], per_band: int, seed: int) -> list[Row]:
-    """At most ``per_band`` questions of every band, sampled with the seed; bands stay in order."""
+def sample_per_band(rows: Sequence[Row], per_band: int | dict[str, int], seed: int) -> list[Row]:
+    """At most ``per_band`` questions of every band, sampled with the seed; bands stay in order.
+
+    Args:
+        per_band: a number for every band, or band -> number, which leaves out all other bands.
+
+    Raises:
+        CourseError: see `check_bands`.
+    """
     bands: dict[str, list[Row]] = {}
     for row in rows:
         bands.setdefault(row["band"], []).append(row)
+    limits = per_band if isinstance(per_band, dict) else dict.fromkeys(bands, per_band)
+    check_bands(limits, list(bands))
     kept = []
     for band, found in bands.items():
-        if len(found) > per_band:
-            found = random.Random(f"{band}/{seed}").sample(found, per_band)
+        limit = limits.get(band, 0)
+        if len(found) > limit:
+            found = random.Random(f"{band}/{seed}").sample(found, limit)
         kept += found
     return kept
+
+
+def check_bands(wanted: dict[str, int], known: Sequence[str]) -> None:
+    """Check the parameter EVAL_BANDS: numbers of questions, of known bands.
+
+    Raises:
+        CourseError: when a number is below 1, or a band is unknown (if any is known).
+    """
+    for band, number in wanted.items():
+        if known and band not in known:
+            raise CourseError(f"EVAL_BANDS names {band!r}; there are: {', '.join(known)}")
+        if type(number) is not int or number < 1:
+            raise CourseError(f"EVAL_BANDS: {band} is {number!r}, not a number of questions")
 
 
 def texts_of(row: Row, tokenizer: Any) -> list[str]:

@@ -2,8 +2,10 @@
 
     python -m trlm_utils run nano
     python -m trlm_utils run nano --seed 0,1,2
+    python -m trlm_utils run nano tina --seed 0,1,2 --jobs 2   # two stages at once
     python -m trlm_utils run nano --seed 1 --set 06_grpo.LEARNING_RATE=2.0e-4
     python -m trlm_utils run nano --set '*.TRACKER=tensorboard'
+    python -m trlm_utils status nano   # how far each stage is, whoever started it
     python -m trlm_utils list | doctor | compare | show, report, record or verify RECIPE
     python -m trlm_utils chat runs/nano/03_sft_stage2 runs/nano/06_grpo
     python -m trlm_utils push runs/nano/06_grpo owner/name
@@ -19,6 +21,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from trlm_utils.doctor import examine
 from trlm_utils.evaluation import arms
@@ -47,18 +50,28 @@ def build_parser() -> argparse.ArgumentParser:
         help="go on from unfinished work, though its inputs changed",
     )
     run.add_argument("--verbose", action="store_true", help="show what notebooks print")
+    run.add_argument(
+        "--jobs", type=int, default=0, metavar="N", help="run N stages at once, of all seeds"
+    )
+    run.add_argument(
+        "--address", default="", metavar="tcp://HOST:PORT", help="on the workers of this scheduler"
+    )
     for name, text in (
         ("show", "print the stages and parameters of a recipe"),
         ("report", "write the report of a run again"),
         ("record", "remember how long a recipe's last run took, for telling the time of others"),
         ("verify", "build a recipe on tiny stand-ins, one step a stage"),
+        ("status", "how far each stage of a recipe is, with all seeds"),
     ):
         commands.add_parser(name, help=text)
-    for name in ("run", "show", "report", "record", "verify"):
+    for name in ("run", "show", "report", "record", "verify", "status"):
         command = commands.choices[name]
-        command.add_argument("recipe", help="a recipe's name, or a path to a YAML file")
+        number = {"nargs": "+"} if name == "run" else {}
+        command.add_argument("recipe", help="a recipe's name, or a path to a YAML file", **number)
         default = "full" if name == "verify" else "nano"
         command.add_argument("--scale", default=default)
+        if name == "status":
+            continue
         command.add_argument("--seed", default="0", help="one, or several: 0,1,2")
         if name == "show":
             command.add_argument("--gpu", default="A100", help="card to estimate for (full scale)")
@@ -158,50 +171,112 @@ def _dispatch(options: argparse.Namespace) -> int:
         from trlm_utils.runner import verify
 
         return verify.run(options.recipe, options.scale, options.set)
-    path = recipe_file.find_recipe(options.recipe)
-    name = recipe_file.run_name(path)
-    seeds = parse_seeds(options.seed)
-    if options.command == "run" and options.resume_from and len(seeds) > 1:
-        raise RecipeError("--resume-from is about one run: give one --seed")
-    for seed in seeds:
-        folder = run_folder(name, options.scale, seed)
-        plan = recipes.load_plan(options.recipe, options.scale, seed, options.set, str(folder))
-        if options.command == "show":
-            costs = ""
-            if options.scale == "full":
-                from trlm_utils.runner import estimate
+    if options.command == "status":
+        from trlm_utils.runner import status
 
-                costs = f"\n{estimate.text(plan, options.gpu)}"  # before printing: may raise
-            show(plan)
-            if costs:
-                print(costs)
-            return 0
-        if options.command == "record":
-            print(times.record(plan, folder, folder / probe.MEMORY))
-            return 0
-        if options.command == "run":
-            if options.seed != str(seed):
-                print(f"seed {seed}", flush=True)
-            with locked(folder):
-                run_plan(
-                    plan,
-                    folder,
-                    start=options.start,
-                    only=options.only,
-                    force=options.force,
-                    verbose=options.verbose,
-                    resume_from=options.resume_from,
-                )
+        print(status.text(options.recipe, options.scale))
+        return 0
+    if options.command == "run":
+        return _run(options)
+    plan, folder = _plans(options, options.recipe)[0]
+    if options.command == "show":
+        costs = ""
+        if plan.needs_hub or options.scale == "full":
+            from trlm_utils.runner import estimate
+
+            costs = f"\n{estimate.text(plan, options.gpu)}"  # before printing: may raise
+        show(plan)
+        if costs:
+            print(costs)
+    elif options.command == "record":
+        print(times.record(plan, folder, folder / probe.MEMORY))
+    else:
+        _report(options, options.recipe, plan)
+    return 0
+
+
+def _plans(options: argparse.Namespace, recipe: str) -> list[tuple[Plan, Path]]:
+    """The plan and the folder of each seed of a recipe."""
+    name = recipe_file.run_name(recipe_file.find_recipe(recipe))
+    found = []
+    for seed in parse_seeds(options.seed):
+        folder = run_folder(name, options.scale, seed)
+        plan = recipes.load_plan(recipe, options.scale, seed, options.set, str(folder))
+        found.append((plan, folder))
+    return found
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run recipes with all seeds, one stage after another or several at once; write reports."""
+    planned = {recipe: _plans(options, recipe) for recipe in dict.fromkeys(options.recipe)}
+    runs = [one for plans in planned.values() for one in plans]
+    if options.resume_from and len(runs) > 1:
+        raise RecipeError("--resume-from is about one run: give one recipe and one --seed")
+    how = {"start": options.start, "only": options.only, "force": options.force}
+    failed = None
+    try:
+        if options.jobs or options.address:
+            _run_together(options, planned, how)
+        else:
+            how |= {"verbose": options.verbose, "resume_from": options.resume_from}
+            for plan, folder in runs:
+                if len(runs) > 1:
+                    print(_name(plan, folder), flush=True)
+                with locked(folder):
+                    run_plan(plan, folder, **how)
+    except RunFailed as error:
+        if len(runs) == 1:
+            raise
+        failed = error  # the others are finished, and may be reported
+    for recipe, plans in planned.items():
+        try:
+            _report(options, recipe, plans[-1][0])
+        except CourseError as error:
+            if not failed:
+                raise
+            print(f"no report of {recipe}: {error}")
+    if failed:
+        raise failed
+    return 0
+
+
+def _name(plan: Plan, folder: Path) -> str:
+    """What tells a run from the others, before its lines."""
+    return f"{folder.parent.name if plan.seed else folder.name}, seed {plan.seed}"
+
+
+def _run_together(
+    options: argparse.Namespace,
+    planned: dict[str, list[tuple[Plan, Path]]],
+    how: dict[str, Any],
+) -> None:
+    from trlm_utils.runner import jobs
+
+    if options.jobs < 0 or (options.jobs and options.address):
+        raise RecipeError("--jobs is a number of workers here, --address names workers elsewhere")
+    if options.verbose or options.resume_from:
+        raise RecipeError("--verbose and --resume-from are about one stage at a time: no --jobs")
+    runs = [
+        jobs.Run(plan, folder, _name(plan, folder))
+        for plans in planned.values()
+        for plan, folder in plans
+    ]
+    jobs.run_together(runs, options.jobs, address=options.address, **how)
+
+
+def _report(options: argparse.Namespace, recipe: str, plan: Plan) -> None:
+    """Write the table of a recipe's arms and its report, over all seeds, and print the ladder."""
+    path = recipe_file.find_recipe(recipe)
+    name = recipe_file.run_name(path)
     base = run_folder(name, options.scale, 0)
     if plan.groups:
         print(arms.write(plan.groups, base, path.stem))
     if name != path.stem:  # it ran in another recipe's folder; keep that recipe's report
-        return 0
+        return
     arms_found = arms.table(plan.groups, base) if plan.groups else None
     written = report.write(plan, base, arms_found)
     print(report_texts.ladder_text(read_json(written / "report.json")))
     print(f"report: {shown(written / 'report.html')} (also .md and .json)")
-    return 0
 
 
 def show(plan: Plan) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trlm_utils import chat, nanoworld, tokenization
-from trlm_utils.curation import gsm8k, mixture
+from trlm_utils.curation import data_sets, gsm8k, mixture
 from trlm_utils.evaluation import suites
 from trlm_utils.files import PROJECT_ROOT, CourseError, from_root, shown
 from trlm_utils.models import DTYPES, HEADS, MODEL_TYPES
@@ -205,6 +205,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         (_share, "must lie in [0, 1]"),
     ),
     "BASE_PROBLEMS": (_not_negative, "must not be negative"),
+    "CHECK_PROBLEMS": (lambda value: value >= 40, "must be at least 40, to hold every family"),
     "ATTENTION": (
         lambda value: value in ATTENTION or "/" in value,
         f"is one of {', '.join(ATTENTION[1:])}, a kernel of the Hub, or empty",
@@ -296,8 +297,17 @@ def _check_data(values: dict[str, Any]) -> None:
             raise ValueError("SOURCE is mixture, and MIXTURE describes none")
         for data_set, spec in values["MIXTURE"].items():
             mixture.validate(data_set, spec, values["HUB_MIRROR"], values["DATA_DIR"])
+    if values.get("EVAL_BANDS"):
+        data_sets.check_bands(values["EVAL_BANDS"], _known_bands(values))
     if "SUITES" in values:
         suites.check(values["SUITES"], values["TASKS"])
+
+
+def _known_bands(values: dict[str, Any]) -> list[str]:
+    """The bands of the evaluation's questions; empty if only the data can tell."""
+    spec = values["MIXTURE"].get("eval", {}) if values["SOURCE"] == "mixture" else {}
+    named = [source.get("band") for source in spec.get("sources", [])]
+    return [*named, *nanoworld.BANDS] if values["SOURCE"] != "gsm8k" and all(named) else []
 
 
 def _check_shape(values: dict[str, Any]) -> None:
@@ -368,7 +378,8 @@ def check_base_model(name: str, needs_hub: bool, where: str) -> None:
         return
     named = re.fullmatch(r"[\w.-]+(?:/[\w.-]+)?", name) and not name.startswith(".")
     if not named or name.endswith(".gguf"):
-        raise RecipeError(f"{where}: BASE_MODEL {name} does not exist")
+        hint = "; `make real` fetches it" if name.startswith("models/") else ""
+        raise RecipeError(f"{where}: BASE_MODEL {name} does not exist{hint}")
     if needs_hub:
         return
     from huggingface_hub import try_to_load_from_cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from trlm_utils.runner.kernel import Kernels, RunFailed, execute, kernels
 from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.runner.progress import watching
 from trlm_utils.runner.recipes import Plan, StagePlan
+from trlm_utils.runner.warm import WarmKernel
 
 INDENT = " " * 6  # of messages below a stage's line
 
@@ -225,22 +226,60 @@ def _run_stages(
             beside.go_on(stage.stage)
             continue
         print(f"{head} ...", flush=True)
-        began = time.time()
-        try:
-            prepare_folder(place, stage, found, fresh=force, resume=resume)
-            with contextlib.nullcontext() if verbose else watching(place, head):
-                execute(stage, place, plan.needs_hub, verbose, ahead.take())
-            wall = time.time() - began
-            manifest = read_manifest(place)
-            took = {"wall_seconds": round(wall, 1)} | measured
-            write_json(place / "manifest.json", manifest | took)
-        except OSError as error:
-            raise RunFailed(f"stage {stage.stage} failed: {error}") from None
-        if manifest.get("status") != "finished":
-            raise RunFailed(f"stage {stage.stage} ended without stage.finish(...)")
-        line = read_json(place / "metrics.json").get("headline", "")
-        print(f"{head} done in {wall:.0f} s  {line}", flush=True)
+        showing = contextlib.nullcontext() if verbose else watching(place, head)
+        with showing:
+            line = run_stage(
+                stage,
+                folder,
+                plan.needs_hub,
+                found,
+                force=force,
+                verbose=verbose,
+                resume=resume,
+                warm=ahead.take,
+                measured=measured,
+            )
+        print(f"{head} {line}", flush=True)
         beside.go_on(stage.stage)
+
+
+def run_stage(
+    stage: StagePlan,
+    folder: Path,
+    needs_hub: bool,
+    found: dict[str, str],
+    *,
+    force: bool = False,
+    verbose: bool = False,
+    resume: Path | None = None,
+    warm: Callable[[], WarmKernel | None] = lambda: None,
+    measured: dict[str, Any] | None = None,
+) -> str:
+    """Run one stage that is not finished; returns a line on what it took and found.
+
+    Args:
+        folder: folder of the run.
+        found: the stage's `dependencies`.
+        force, resume: see `prepare_folder`.
+        warm: gives a kernel that was started before.
+        measured: what else the manifest records.
+
+    Raises:
+        RunFailed: when it fails; says why, in one line.
+    """
+    place, began = folder / stage.stage, time.time()
+    try:
+        prepare_folder(place, stage, found, fresh=force, resume=resume)
+        execute(stage, place, needs_hub, verbose, warm())
+        wall = time.time() - began
+        manifest = read_manifest(place)
+        took = {"wall_seconds": round(wall, 1)} | (measured or {})
+        write_json(place / "manifest.json", manifest | took)
+    except OSError as error:
+        raise RunFailed(f"stage {stage.stage} failed: {error}") from None
+    if manifest.get("status") != "finished":
+        raise RunFailed(f"stage {stage.stage} ended without stage.finish(...)")
+    return f"done in {wall:.0f} s  {read_json(place / 'metrics.json').get('headline', '')}"
 
 
 def select_stages(plan: Plan, folder: Path, start: str = "", only: str = "") -> list[StagePlan]:

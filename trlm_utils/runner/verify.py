@@ -40,6 +40,7 @@ STAND_INS: dict[str, Any] = {
     "BATCH_SIZE": 2,
     "ACCUMULATION": 1,
     "EVAL_PER_BAND": 2,
+    "EVAL_BANDS": {},
     "SAMPLES": 1,
     "EVAL_BATCH": 4,
     "MAX_NEW_TOKENS": 8,

@@ -1,0 +1,53 @@
+"""Where a word problem goes wrong, on replies read by hand."""
+
+from fractions import Fraction
+
+import pytest
+
+from trlm_utils.evaluation import operations
+
+
+def reply(work, answer):
+    return f"<think> {work}</think> The answer is {answer}."
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "kind"),
+    [
+        (reply("56 * 9 = 504.", 504), "504", "right"),
+        (reply("56 * 9 = 494.", 494), "504", "arithmetic"),
+        (reply("56 + 9 = 65.", 65), "504", "operations"),
+        (reply("65 * 9 = 585.", 585), "504", "operations"),  # another number
+        (reply("9 * 56 = 500.", 500), "504", "arithmetic"),  # the order does not matter
+        # the slip of the first step is carried on, the second step is right
+        (reply("43 - 16 = 37. 37 * 2 = 74.", 74), "54", "arithmetic"),
+        (reply("43 - 16 = 37. 37 + 2 = 39.", 39), "54", "operations"),
+        (reply("1,720 / 43 = 4.", 4), "40", "arithmetic"),
+        (reply("10 / 4 = 2.", 2), "2.5", "arithmetic"),
+        (reply("7 ÷ 2 = $3", 3), "3.5", "arithmetic"),
+        (reply("8 / 0 = 8.", 8), "4", "no equation"),  # no value
+        ("The answer is 12.", "13", "no equation"),
+        ("5 + 8 = 12", "13", "arithmetic"),  # without a thought
+    ],
+)
+def test_kinds(text, gold, kind):
+    assert operations.failure(text, gold) == kind
+
+
+def test_a_right_answer_is_right_whatever_the_work():
+    assert operations.failure(reply("1 + 1 = 3.", 54), "54") == "right"
+
+
+def test_exact_result_of_three_steps():
+    # 20 / 8 is 2.5, stated as 2; 2 * 4 is then 10, stated as 8; 8 - 1 is 9
+    assert operations.exact_result("20 / 8 = 2. 2 * 4 = 8. 8 - 1 = 7.") == Fraction(9)
+
+
+def test_shares_count_replies():
+    records = [
+        {"gold": "5", "texts": [reply("2 + 3 = 5.", 5), reply("2 + 3 = 6.", 6)]},
+        {"gold": "9", "texts": [reply("2 + 3 = 5.", 5), "none"]},
+    ]
+    expected = {"right": 0.25, "arithmetic": 0.25, "operations": 0.25, "no equation": 0.25}
+    assert operations.shares(records) == expected
+    assert operations.shares([]) == dict.fromkeys(operations.KINDS, 0.0)
