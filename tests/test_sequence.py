@@ -18,9 +18,11 @@ from pathlib import Path
 
 import hub_server
 import pytest
+import yaml
 
 from trlm_utils.files import PROJECT_ROOT, read_json, read_rows, write_rows
 from trlm_utils.runner import recipes, work
+from trlm_utils.runner.recipe_file import find_recipe
 
 pytestmark = pytest.mark.sequence
 STAGES = [p.stem for p in sorted((PROJECT_ROOT / "notebooks").glob("0*.ipynb"))]
@@ -222,6 +224,26 @@ def test_killed_at_a_random_moment_it_ends_like_an_undisturbed_run(smoke, tmp_pa
     assert not (tmp_path / "smoke" / ".unfinished").exists()
 
 
+def test_seeds_at_once_end_as_one_after_another_though_workers_are_killed(smoke, tmp_path):
+    """kill -9 to both workers in the middle of a training; others go on from the checkpoints."""
+    runs, _ = smoke
+    recipe = yaml.safe_load(find_recipe("smoke").read_text())
+    del recipe["scales"]["nano"]["stages"][3:]
+    path = tmp_path / "three.yaml"
+    path.write_text(yaml.safe_dump(recipe | {"name": "three"}))
+    process = started(tmp_path, ["run", str(path), "--seed", "0,1", "--jobs", "2"])
+    stage = tmp_path / "three" / "02_sft_stage1"
+    wait_for(stage / "checkpoints" / "checkpoint-3", process)
+    workers = [kernel.parent() for kernel in kernels_of(tmp_path)]
+    assert workers and process.pid not in [worker.pid for worker in workers]
+    for worker in workers:
+        worker.kill()
+    assert process.wait(timeout=240) == 0
+    same_result(stage, runs / "smoke" / "02_sft_stage1")
+    other = tmp_path / "three" / "seed-1" / "02_sft_stage1" / "manifest.json"
+    assert read_json(other)["status"] == "finished"
+
+
 def test_an_edited_plot_costs_no_training(smoke, tmp_path):
     """Killed, then a plotting function is edited, in a copy of the project: it goes on.
 
@@ -365,16 +387,22 @@ def test_a_data_file_that_shrinks_is_read_again_and_all_that_follows(smoke, tmp_
     assert sorted(p.name for p in kept.iterdir()) == ["own_data-1", "own_sft-1"]
 
 
-def kill_kernels(folder):
-    """Kill notebook kernels of a run that their runner left behind."""
+def kernels_of(folder):
+    """The notebook kernels of a run, as processes."""
     import psutil
 
     for process in psutil.process_iter(["cmdline", "environ"]):
         line = " ".join(process.info["cmdline"] or [])
         runs = (process.info["environ"] or {}).get("TRLM_RUNS_DIR")
         if "ipykernel_launcher" in line and runs == str(folder):
-            process.kill()
-            process.wait(10)
+            yield process
+
+
+def kill_kernels(folder):
+    """Kill notebook kernels of a run that their runner left behind."""
+    for process in kernels_of(folder):
+        process.kill()
+        process.wait(10)
 
 
 def flat(metrics):
