@@ -291,8 +291,8 @@ def test_a_few_vermilion_cells_keep_their_colour_in_a_smaller_picture():
     picture.save(buffer, format="PNG")
     small = publish.smaller_png(base64.b64encode(buffer.getvalue()).decode())
     found = Image.open(io.BytesIO(base64.b64decode(small)))
-    assert found.size == (860, 484)
-    red, green, blue = found.convert("RGB").getpixel((417, 282))  # 620, 420 before
+    assert found.size == (800, 450)
+    red, green, blue = found.convert("RGB").getpixel((387, 262))  # 620, 420 before
     assert abs(red - 0xD5) < 16 and abs(green - 0x5E) < 16 and blue < 16
 
 

@@ -9,18 +9,17 @@ from trlm_utils import progress
 from trlm_utils.files import write_json
 from trlm_utils.runner import command, status
 
-NOW = time.time()
-
 
 def stage(folder, state, age=0.0, step=None, headline=""):
     """A stage's folder whose last sign is so many seconds old."""
+    now = time.time()
     write_json(folder / "manifest.json", {"status": state, "wall_seconds": 90.0})
-    os.utime(folder / "manifest.json", (NOW - age, NOW - age))
+    os.utime(folder / "manifest.json", (now - age, now - age))
     if headline:
         write_json(folder / "metrics.json", {"headline": headline})
     if step is not None:
         found = {"what": "training steps", "step": step, "total": 60, "share": step / 60}
-        found |= {"first": 0.0, "started": NOW - age - 30, "written": NOW - age}
+        found |= {"first": 0.0, "started": now - age - 45, "written": now - age}
         write_json(folder / progress.NAME, found)
 
 
@@ -29,7 +28,7 @@ def stage(folder, state, age=0.0, step=None, headline=""):
     [
         ({"state": "finished", "headline": "greedy 97 %"}, "finished in 1.5 minutes  greedy 97 %"),
         ({"state": "finished"}, "finished in 1.5 minutes  "),
-        ({"state": "running", "step": 20}, "training steps 20 of 60, 1.0 minutes left"),
+        ({"state": "running", "step": 20}, "training steps 20 of 60, 1.5 minutes left"),
         ({"state": "running"}, "no step yet"),
         (
             {"state": "running", "step": 20, "age": 600},
@@ -39,11 +38,11 @@ def stage(folder, state, age=0.0, step=None, headline=""):
 )
 def test_one_stage(tmp_path, how, told):
     stage(tmp_path / "a", **how)
-    assert status.of_stage(tmp_path / "a", NOW) == told
+    assert status.of_stage(tmp_path / "a", time.time()) == told
 
 
 def test_a_stage_that_is_not_there(tmp_path):
-    assert status.of_stage(tmp_path / "a", NOW) == "not begun"
+    assert status.of_stage(tmp_path / "a", time.time()) == "not begun"
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ NOTEBOOKS = PROJECT_ROOT / "notebooks"
 FIGURES = PROJECT_ROOT / "figures"
 README = PROJECT_ROOT / "README.md"
 MAX_KB = 300
-EMBEDDED = 860  # pixels: width of the figures inside committed notebooks
+EMBEDDED = 800  # pixels: width of the figures inside committed notebooks
 CAREFUL, ARMS = "careful_evaluation", ("careful", "careful_grpo")  # of the recipe careful
 CAREFUL_COLUMNS = (
     ("in_distribution", "greedy"),
