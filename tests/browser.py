@@ -144,7 +144,13 @@ def run_all(browser, address):
     wait(opened, 60, "JupyterLab's start")
     ready = "return !!(window.jupyterapp && document.querySelector('.jp-Notebook .jp-CodeCell'))"
     wait(lambda: browser.execute_script(ready), 90, "opening the notebook")
-    time.sleep(3)  # the kernel connects after the cells are drawn
+    # the kernel connects after the cells are drawn; cells that are run before that are lost
+    idle = (
+        "return window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status"
+        " === 'idle'"
+    )
+    wait(lambda: browser.execute_script(idle), 120, "the kernel's start")
+    time.sleep(3)
     browser.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
 
 
