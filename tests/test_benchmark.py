@@ -48,3 +48,10 @@ def test_the_three_settings_build(tmp_path):
 def test_a_missing_run_is_one_line(tmp_path, capsys):
     assert benchmark.main(["rollouts", "--run", str(tmp_path)]) == 2
     assert "run `make course` first" in capsys.readouterr().err
+
+
+def test_seeds_that_are_none_are_refused_before_anything_is_trained(capsys):
+    assert benchmark.main(["training", "--seed", "0,x"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --seed 0,x: write a whole number, or several as 0,1,2\n"
+    )

@@ -35,7 +35,7 @@ from tools.curation_benchmark import curation
 from tools.training_benchmark import training_times
 from tools.turns import compare, line
 from trlm_utils.files import CourseError, runs_root
-from trlm_utils.runner import pipeline
+from trlm_utils.runner import command
 
 BATCHES = (64, 128, 256, 512)  # batch sizes to try for generate
 
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.what == "curation":
             curation(options.repeats)
         elif options.what == "training":
-            training_times(pipeline.parse_seeds(options.seed))
+            training_times(command.parse_seeds(options.seed))
         else:
             if options.math and not (options.math / "test.json").is_file():
                 raise CourseError(f"{options.math} holds no test.json")

@@ -288,8 +288,8 @@ def why_failed(job: Job) -> str:
 
 def failures(handed: Sequence[Job]) -> str:
     """One line on what failed and what was not run because of it; empty if nothing failed."""
-    failed = [(job, why) for job in handed if (why := why_failed(job))]
-    told = "; ".join(f"{job.run.name}: {why}" for job, why in failed)
-    left = [j for j in handed if j.future.status != "finished" and not why_failed(j)]
+    found = [(job, why_failed(job)) for job in handed if job.future.status != "finished"]
+    told = "; ".join(f"{job.run.name}: {why}" for job, why in found if why)
+    left = [job for job, why in found if not why]
     waiting = ", ".join(f"{job.run.name} {job.stage.stage}" for job in left)
     return told + (f"; not run, as they need it: {waiting}" if left else "")

@@ -104,13 +104,13 @@ def load_plan(
     """
     path = find_recipe(name)
     content = recipe_file.read(path)
-    own = _scale(content, scale, path)
+    own = scale_of(content, scale, path)
     recipe, earlier = content.name or path.stem, []
     if content.continues:
         before = find_recipe(content.continues)
         first = recipe_file.read(before)
         recipe = first.name or before.stem
-        earlier = _scale(first, scale, before).stages
+        earlier = scale_of(first, scale, before).stages
     entries = [*earlier, *own.stages]
     given = parse_overrides(overrides, [e.stage for e in entries])
     groups = (own.groups if own.groups is not None else content.groups) or {}
@@ -153,7 +153,12 @@ def _spare(stages: Sequence[StagePlan], earlier: int) -> tuple[str, ...]:
     return tuple(plan.stage for plan in stages[:earlier] if plan.stage not in needed)
 
 
-def _scale(content: RecipeFile, scale: str, path: Path) -> Scale:
+def scale_of(content: RecipeFile, scale: str, path: Path) -> Scale:
+    """One scale of a recipe.
+
+    Raises:
+        RecipeError: when the recipe has no such scale; names those it has.
+    """
     if scale not in content.scales:
         raise RecipeError(f"recipe {path.stem} has no scale {scale!r}, only {list(content.scales)}")
     return content.scales[scale]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trlm_utils.evaluation.pooling import seed_folders
 from trlm_utils.files import CourseError, read_json, shown
-from trlm_utils.runner import recipe_file
+from trlm_utils.runner import recipe_file, recipes
 from trlm_utils.runner.digest import read_manifest
 from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.runner.pipeline import run_folder
@@ -23,12 +23,11 @@ def text(recipe: str, scale: str = "nano") -> str:
         RecipeError: when the recipe was never run.
     """
     path = recipe_file.find_recipe(recipe)
-    content = recipe_file.read(path)
     name = recipe_file.run_name(path)
     base = run_folder(name, scale, 0)
     lines = []
     for seed, folder in seed_folders(base).items():
-        for stage in _names(content, scale, folder):
+        for stage in _names(path, scale, folder):
             told = of_stage(folder / stage, time.time())
             lines.append(f"{name}, seed {seed}  {stage:<18} {told}")
     if not lines:
@@ -36,15 +35,15 @@ def text(recipe: str, scale: str = "nano") -> str:
     return "\n".join(lines)
 
 
-def _names(content: recipe_file.RecipeFile, scale: str, folder: Path) -> list[str]:
+def _names(path: Path, scale: str, folder: Path) -> list[str]:
     """The recipe's stages; of a recipe that it continues those that were begun."""
-    if scale not in content.scales:
-        raise RecipeError(f"no scale {scale!r}, only {list(content.scales)}")
-    own = [entry.stage for entry in content.scales[scale].stages]
+    content = recipe_file.read(path)
+    own = [entry.stage for entry in recipes.scale_of(content, scale, path).stages]
     if not content.continues:
         return own
-    first = recipe_file.read(recipe_file.find_recipe(content.continues))
-    earlier = [entry.stage for entry in first.scales[scale].stages]
+    before = recipe_file.find_recipe(content.continues)
+    first = recipes.scale_of(recipe_file.read(before), scale, before)
+    earlier = [entry.stage for entry in first.stages]
     return [name for name in earlier if (folder / name).exists()] + own
 
 
