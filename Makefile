@@ -79,7 +79,7 @@ compare: $(READY) ## set the reports of the recipes that were run side by side, 
 	$(PY) -m trlm_utils compare
 
 test: $(READY) ## run every test
-	$(PY) -m pytest
+	$(PY) -m pytest --durations=20
 
 test-fast: $(READY) ## run the tests that take seconds
 	$(PY) -m pytest -m "not sequence"
@@ -94,7 +94,7 @@ smoke: ## run every stage as small as it can be, about three minutes
 	$(MAKE) course RECIPE=smoke
 
 rehearse: $(READY) ## run the course on an accelerator that exists only in Python
-	$(PY) -m pytest tests/rehearse.py
+	$(PY) -m pytest tests/rehearse.py --durations=10
 
 lint: $(READY) ## check style and formatting
 	$(PY) -m ruff check .

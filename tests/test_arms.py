@@ -29,7 +29,8 @@ def base(tmp_path):
         for stage, scores in SCORES.items():
             place = folder / "evaluated" / "data" / f"records_{stage}.jsonl"
             write_rows(place, records(scores[seed]))
-        asked = [{"id": f"q{i}", "difficulty": steps} for i, steps in enumerate((5, 5, 6, 6))]
+        steps = enumerate((5, 5, 6, 6))
+        asked = [{"id": f"q{i}", "difficulty": s, "worked": ["1"]} for i, s in steps]
         write_rows(folder / "evaluated" / "data" / "questions.jsonl", asked)
     return tmp_path
 
@@ -188,3 +189,22 @@ def test_differences_over_seeds_by_hand():
     assert (found["low"], found["high"]) == pytest.approx((2 - half, 2 + half))
     with pytest.raises(CourseError, match="needs two of them"):
         arms.over_seeds(pd.DataFrame(rows[:2]), {"g": "none"}, "score")
+
+
+def test_results_with_another_system_message_stand_in_a_table_of_their_own(base):
+    rows = [{"stage": "arm-low", "band": "longer", "accuracy": 0.5}]
+    for name, message in (("before", "Work it step by step."), ("evaluated", "")):
+        write_json(base / name / "manifest.json", {"parameters": {"SYSTEM_PROMPT": message}})
+        write_rows(base / name / "data" / "ladder.jsonl", rows)
+    found = arms.prompted(base)
+    assert found.to_dict("records") == [{"asked": "before", **rows[0]}]
+    arms.write(GROUPS, base, "rates")
+    assert pd.read_csv(base / "rates_asked.csv")["asked"].tolist() == ["before"]
+
+
+def test_a_table_is_found_in_the_last_run_of_its_own_recipe(tmp_path, monkeypatch):
+    monkeypatch.setattr(arms, "runs_root", lambda: tmp_path)
+    (tmp_path / "smollm2-cpu").mkdir()
+    path = tmp_path / "smollm2-cpu" / "smollm2_failures.csv"
+    path.write_text("arm\nbase\n")
+    assert arms.find_table("smollm2_failures") == path

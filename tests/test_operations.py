@@ -51,3 +51,45 @@ def test_shares_count_replies():
     expected = {"right": 0.25, "arithmetic": 0.25, "operations": 0.25, "no equation": 0.25}
     assert operations.shares(records) == expected
     assert operations.shares([]) == dict.fromkeys(operations.KINDS, 0.0)
+
+
+GROUPS = {"stage": {"base": "a", "trained": "b"}}
+
+
+def seed_folder(place):
+    """Two word problems and one of NanoWorld, asked of two stages, greedily and in plain form."""
+    from trlm_utils.files import write_rows
+
+    asked = [
+        {"id": "w1", "band": "word_problems", "question": "2 and 3?", "answer": "5"},
+        {"id": "w2", "band": "word_problems", "question": "4 times 5?", "answer": "20"},
+        {"id": "n1", "band": "in_distribution", "question": "?", "answer": "7", "worked": ["1"]},
+    ]
+    write_rows(place / "questions.jsonl", asked)
+    texts = {
+        "a": ["5", reply("4 + 5 = 9.", 9), "7"],
+        "b": [reply("2 + 3 = 5.", 5), reply("4 * 5 = 30.", 30), "7"],
+    }
+    for stage, said in texts.items():
+        rows = [
+            {"id": q["id"], "band": q["band"], "gold": q["answer"], "texts": [text]}
+            | {"form": form, "decoding": "greedy"}
+            for form in ("chat", "plain")
+            for q, text in zip(asked, said, strict=True)
+        ]
+        write_rows(place / f"records_{stage}.jsonl", rows)
+    return place
+
+
+def test_the_table_counts_chat_replies_to_word_problems_over_seeds(tmp_path):
+    places = [seed_folder(tmp_path / "0"), seed_folder(tmp_path / "1")]
+    found = operations.table(GROUPS, places).set_index("arm")
+    assert found["n"].tolist() == [4, 4] and set(found["band"]) == {"word_problems"}
+    assert found.loc["base", list(operations.KINDS)].tolist() == [0.5, 0.0, 0.5, 0.0]
+    assert found.loc["trained", list(operations.KINDS)].tolist() == [0.5, 0.5, 0.0, 0.0]
+
+
+def test_examples_are_the_same_questions_for_every_arm(tmp_path):
+    found = operations.examples(GROUPS, seed_folder(tmp_path), number=1)
+    assert found["question"].tolist() == ["2 and 3?"] * 2
+    assert found["kind"].tolist() == ["right", "right"] and found["reply"][0] == "5"

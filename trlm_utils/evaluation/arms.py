@@ -2,8 +2,9 @@
 
 A recipe's ``groups`` name the arms. Accuracies come from the records of its evaluation
 stages, training curves and replies from the arms' own folders. The optional notebooks read
-the tables that `write` makes: ``<recipe>.csv``, ``<recipe>_curves.csv``, ``<recipe>_steps.csv``
-and ``<recipe>_replies.csv``.
+the tables that `write` makes: ``<recipe>.csv``, ``<recipe>_curves.csv``, ``<recipe>_steps.csv``,
+``<recipe>_replies.csv``, ``<recipe>_asked.csv``, and of word problems
+``<recipe>_failures.csv`` and ``<recipe>_examples.csv``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trlm_utils import stats
-from trlm_utils.evaluation import ladder, pooling
+from trlm_utils.evaluation import ladder, operations, pooling
 from trlm_utils.files import (
     PROJECT_ROOT,
     CourseError,
@@ -33,6 +34,7 @@ RECORDED = (
     "frontier",
     "hacking",
     "lengths",
+    "smollm2",
 )  # recipes whose tables are read by notebooks
 REPLIES = "held_out_replies.jsonl"  # in the data folder of an arm, written by notebook 06
 Groups = dict[str, dict[str, str]]
@@ -233,6 +235,28 @@ def replies(groups: Groups, base: Path) -> Any:
     return pd.DataFrame(rows)
 
 
+def prompted(base: Path) -> Any:
+    """Results of evaluations with another system message than the last one's.
+
+    Returns:
+        The rows of their ladders (`ladder.ladder_rows`), with the evaluation's name as
+        ``asked``; empty when the recipe has no such evaluation.
+    """
+    import pandas as pd
+
+    ladders = sorted(base.glob("*/data/ladder.jsonl"))
+    message = {
+        path: read_json(path.parents[1] / "manifest.json")["parameters"].get("SYSTEM_PROMPT")
+        for path in ladders
+    }
+    return pd.DataFrame(
+        {"asked": path.parents[1].name, **row}
+        for path in ladders
+        if message[path] != message[ladders[-1]]
+        for row in read_rows(path)
+    )
+
+
 def find_table(name: str, path: str = "") -> Path:
     """Path of a table: ``path`` if given, else that of the last run, else the committed one.
 
@@ -242,11 +266,12 @@ def find_table(name: str, path: str = "") -> Path:
     Raises:
         CourseError: when there is none.
     """
-    places = [folder / f"{name}.csv" for folder in (runs_root() / "nano", PROJECT_ROOT / "figures")]
+    recipe = name.split("_")[0]
+    folders = (runs_root() / "nano", *sorted(runs_root().glob(f"{recipe}-*")))
+    places = [folder / f"{name}.csv" for folder in (*folders, PROJECT_ROOT / "figures")]
     for place in [Path(path)] if path else places:
         if place.is_file():
             return place
-    recipe = name.removesuffix("_curves").removesuffix("_replies")
     recipe = recipe if recipe in RECORDED else "nano"
     raise CourseError(f"no table {shown(place)}: `make course RECIPE={recipe}` makes one")
 
@@ -281,6 +306,13 @@ def write(groups: Groups, base: Path, name: str) -> str:
     write_text(base / f"{name}_steps.csv", by_steps(groups, base).to_csv(index=False))
     if not (said := replies(groups, base)).empty:
         write_text(base / f"{name}_replies.csv", said.to_csv(index=False))
+    if not (asked := prompted(base)).empty:
+        write_text(base / f"{name}_asked.csv", asked.to_csv(index=False))
+    places = record_folders(base, stages_in(groups))
+    if not (failed := operations.table(groups, places)).empty:
+        write_text(base / f"{name}_failures.csv", failed.to_csv(index=False))
+        examples = operations.examples(groups, places[0])
+        write_text(base / f"{name}_examples.csv", examples.to_csv(index=False))
     lines = []
     shown_rows = found[(found["decoding"] == "sampled") & (found["form"] == "chat")]
     for (group, band), rows in shown_rows.groupby(["group", "band"], sort=False):

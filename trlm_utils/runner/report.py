@@ -7,6 +7,7 @@ of accuracies and differences over seeds.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,13 @@ EXTRAS = (
 )  # further tables of the evaluation
 
 
+def asked_alike(stages: Sequence[Any]) -> list[Any]:
+    """The stages without evaluations whose system message is not that of the last evaluation."""
+    message = {s.stage: s.parameters.get("SYSTEM_PROMPT") for s in stages}
+    last = next((message[s.stage] for s in reversed(stages) if "EVALUATE" in s.parameters), None)
+    return [s for s in stages if message[s.stage] in (None, last)]
+
+
 def collect(plan: Any, base: Path, arms: Any = None) -> dict[str, Any]:
     """The content of report.json.
 
@@ -51,7 +59,7 @@ def collect(plan: Any, base: Path, arms: Any = None) -> dict[str, Any]:
         if found:
             seeds.append(seed)
         stages += found
-        for stage in plan.stages:
+        for stage in asked_alike(plan.stages):
             place = folder / stage.stage / "data"
             if (place / "ladder.jsonl").is_file():
                 ladder += read_rows(place / "ladder.jsonl")

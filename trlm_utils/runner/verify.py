@@ -47,6 +47,7 @@ STAND_INS: dict[str, Any] = {
     "LOOK_EVERY": 1,
     "PROMPTS_PER_STEP": 2,
     "PROBE_PROMPTS": 2,
+    "BENCH_PROBLEMS": 2,
     "PAIRS": "dataset",  # a model with random weights is never right
     "TRACKER": "none",
     "PUSH_TO": "",

@@ -11,7 +11,7 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-from trlm_utils.machine import Precision
+from trlm_utils.machine import Precision, torch_device
 
 # Old name -> name in transformers 5 / TRL 1.
 RENAMED = {
@@ -74,6 +74,8 @@ def common_settings(
         "data_seed": seed,
         "bf16": precision.bf16,
         "fp16": precision.fp16,
+        # transformers takes bf16 without a GPU only when it is told to use the CPU
+        "use_cpu": precision.bf16 and torch_device().type == "cpu",
         "activation_checkpointing": checkpointing,
         "dataloader_pin_memory": on_gpu,
         "report_to": "none",
