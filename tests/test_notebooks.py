@@ -23,6 +23,7 @@ EXPECTED = [
     "06_grpo",
     "07_evaluation",
     "08_use_it",
+    "09_real_model",
     "10_ablations",
     "11_reward_models",
     "12_algorithms",
@@ -216,7 +217,7 @@ def test_the_ladder_holds_against_the_base_model_at_its_best():
 def test_every_figure_comes_in_three_forms():
     files = [p for p in Path(publish.FIGURES).iterdir() if p.is_file()]  # pictures/ has its own
     names = {p.stem for p in files if p.suffix not in (".md", ".txt")}
-    names -= {"hacking_replies"}  # texts, shown by notebook 13 as a table
+    names -= set(publish.BESIDE)  # shown by notebooks as tables
     assert "ladder" in names
     for name in names:
         for suffix in (".svg", ".png", ".csv"):

@@ -25,7 +25,7 @@ from trlm_utils.runner import recipes, work
 from trlm_utils.runner.recipe_file import find_recipe
 
 pytestmark = pytest.mark.sequence
-STAGES = [p.stem for p in sorted((PROJECT_ROOT / "notebooks").glob("0*.ipynb"))]
+STAGES = [p.stem for p in sorted((PROJECT_ROOT / "notebooks").glob("0[0-8]*.ipynb"))]
 RUNNER = [sys.executable, "-m", "trlm_utils"]
 
 

@@ -136,7 +136,7 @@ DRAWN_BY = {
 }
 
 
-def real_rollouts(run: Path, repeats: int, groups: int = 8, size: int = 8) -> None:
+def real_rollouts(run: Path, repeats: int, groups: int = 4, size: int = 8) -> None:
     """Print tokens per second of a real model's rollouts: four ways, two number formats."""
     from trlm_utils import chat, machine, models
 

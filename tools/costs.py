@@ -23,7 +23,7 @@ from trlm_utils.runner.progress import duration
 START = "**Time and memory.**"
 CARDS = ("T4", "A100")  # a small card and a large one
 SYSTEMS = ("trlm", "qwen-rl")  # recipes whose full scale is estimated, in this order
-READING = ("10_ablations",)  # notebooks without a model
+READING = ("09_real_model", "10_ablations")  # notebooks without a model
 TINY = "algorithms"  # the recipe of the course's own model with all its notebooks
 
 

@@ -17,7 +17,14 @@ from typing import Any
 
 from tools import threads
 from trlm_utils import answers, nanoworld, plots, slide, titles
-from trlm_utils.evaluation import arm_plots, ladder_plots, rise_plots, signal_map, step_plots
+from trlm_utils.evaluation import (
+    arm_plots,
+    ladder_plots,
+    operations,
+    rise_plots,
+    signal_map,
+    step_plots,
+)
 from trlm_utils.evaluation import arms as tables
 from trlm_utils.evaluation.ladder import BANDS_BY_LENGTH
 from trlm_utils.files import PROJECT_ROOT, CourseError, shown
@@ -134,6 +141,14 @@ def algorithm(name: str, log: Any) -> Drawn:
     yield name, plots.plot_curves(log, panels, about=f"PPO, {SEED_0}", asked=CHECKED), log
 
 
+def word_problems(name: str, table: Any) -> Drawn:
+    """What is wrong in a real model's replies to word problems, by stage."""
+    about = f"n {int(table['n'].min())} word problems, greedy"
+    parts = list(operations.KINDS)
+    label = "share of replies (%)"
+    yield name, plots.plot_shares(table, "arm", parts, label, "operations", about), table
+
+
 def hack_bench(name: str, table: Any) -> Drawn:
     """What the text of 05 explains, and the whole map of 13 in two parts."""
     yield name, reward_plots.plot_hack_bench(table, reward_plots.EXPLAINED, close=True), table
@@ -210,6 +225,8 @@ PAINTERS: dict[str, Callable[[str, Any], Drawn]] = {
     "hack_bench_steps": one(reward_plots.plot_hack_bench),
     "hacking_curves": one(reward_plots.plot_hacking, asked=CHECKED),
     "threads": one(threads.plot),
+    "smollm2_ladder": one(ladder_plots.plot_ladder),
+    "smollm2_shares": word_problems,
 }
 
 

@@ -44,6 +44,14 @@ PUBLISHED = (
     *("careful", "controls", "algorithms", "hacking", "curation", "curation_tuned"),
     *("frontier", "frontier_steps", "lengths", "lengths_steps"),
 )
+REAL_COLUMNS = (
+    ("word_problems", "greedy"),
+    ("word_problems", "sampled"),
+    ("in_distribution", "greedy"),
+    ("longest", "greedy"),
+    ("new_phrasing", "greedy"),
+    ("new_family", "greedy"),
+)
 # tables of recipes that no figure is drawn from
 BESIDE = (
     *("hacking_replies", "smollm2", "smollm2_asked", "smollm2_examples"),
@@ -217,6 +225,8 @@ def publish_arms(run: Path) -> list[str]:
         if (path := run / f"{name}.csv").is_file():
             shutil.copy(path, FIGURES / path.name)
             written.append(path.name)
+            if name == "smollm2":
+                write_block(name, results.arms_table(first_group(path), REAL_COLUMNS))
     for name in PUBLISHED:
         if (path := run / f"{name}.csv").is_file():
             table = pd.read_csv(path, dtype={"arm": str})
@@ -226,6 +236,14 @@ def publish_arms(run: Path) -> list[str]:
                 rows = table.to_dict("records")
                 write_block(name, results.arms_table(rows, CAREFUL_COLUMNS))
     return written
+
+
+def first_group(path: Path) -> list[dict[str, Any]]:
+    """Rows of an arms' table that belong to its first group."""
+    import pandas as pd
+
+    rows = pd.read_csv(path, dtype={"arm": str}).to_dict("records")
+    return [row for row in rows if row["group"] == rows[0]["group"]]
 
 
 def careful_rows(run: Path, name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:

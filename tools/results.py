@@ -122,16 +122,20 @@ def arms_table(rows: Sequence[Row], columns: Sequence[tuple[str, str]]) -> str:
                 text += f"; {rise({'difference': row['difference'], **ends})}"
             cells.append(text)
         lines.append(f"| {arm} | {' | '.join(cells)} |")
-    seeds, n = rows[0]["seeds"], rows[0]["n"]
+    seeds = rows[0]["seeds"]
+    asked = {row["band"]: int(row["n"]) for row in rows}
+    asked = {band: asked[band] for band, _ in columns}
+    n = f"{rows[0]['n']} questions a band"
+    if len(set(asked.values())) > 1:
+        n = "questions: " + ", ".join(f"{count} `{band}`" for band, count in asked.items())
     of = (
         f"for other seeds and questions, {seeds} seeds"
         if seeds > 1
         else "of the questions, one seed"
     )
-    lines.append(
-        "\nAccuracy in % and difference to the arm above it, with 95 % intervals "
-        f"{of}; {n} questions a band."
-    )
+    arms = [group for group, _ in dict.fromkeys((row["group"], row["arm"]) for row in rows)]
+    above = "the arm above it" if all(arms.count(g) <= 2 for g in arms) else "the first arm"
+    lines.append(f"\nAccuracy in % and difference to {above}, with 95 % intervals {of}; {n}.")
     return "\n".join(lines)
 
 
