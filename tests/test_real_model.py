@@ -1,11 +1,14 @@
 """A real model thinks in plain text: SmolLM2-135M after a dozen steps on NanoWorld.
 
 Needs a model: TRLM_REAL_MODEL=<SmolLM2-135M-Instruct as .gguf, or a folder>. Minutes on
-one core; `make real-check` prints what was measured.
+one core; `make real-check` prints what was measured. With TRLM_REAL_RUN=<folder of a finished
+run of smollm2, scale cpu> its GRPO is also killed and resumed.
 """
 
 import os
+import shutil
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +17,8 @@ from trl import SFTConfig
 
 from trlm_utils import answers, chat, generation, gguf_file, machine, models, nanoworld
 from trlm_utils.curation import data_sets
+from trlm_utils.files import read_json
+from trlm_utils.runner import verify
 from trlm_utils.training import configuration, preflight, sft, think_tag
 
 STEPS, BATCH, RATE = 12, 8, 3e-4
@@ -114,3 +119,32 @@ def test_it_learns_the_form_within_a_dozen_steps(loaded, tmp_path):
     after = measure("after")
     assert check.ok
     assert before < after and after >= 0.75 * PROBLEMS
+
+
+@pytest.mark.skipif(not os.environ.get("TRLM_REAL_RUN"), reason="set TRLM_REAL_RUN to a run")
+def test_grpo_killed_between_checkpoints_ends_the_same(tmp_path):
+    """kill -9 after the checkpoint of step 2 of 4; the same command then goes on from it."""
+    from test_sequence import command, kill, same_result, started, wait_for
+
+    reads = ("01_data_curation", "04_dpo", "05_grpo_rewards")
+    given = [f"01_data_curation.DATA_DIR={verify.FILES}", "06_grpo.MAX_STEPS=4"]
+    given += ["06_grpo.SAVE_STEPS=2", "06_grpo.LOOK_EVERY=4"]
+    arguments = ["run", "smollm2", "--scale", "cpu", "--only", "06_grpo"]
+    arguments += [word for text in given for word in ("--set", text)]
+    for side in ("whole", "killed"):
+        for name in reads:
+            source = Path(os.environ["TRLM_REAL_RUN"]) / name
+            shutil.copytree(source, tmp_path / side / "smollm2-cpu" / name)
+    done = command(tmp_path / "whole", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    expected, folder = (tmp_path / side / "smollm2-cpu" / "06_grpo" for side in ("whole", "killed"))
+    process = started(tmp_path / "killed", arguments)
+    wait_for(folder / "checkpoints" / "checkpoint-2" / "trainer_state.json", process, 900)
+    time.sleep(5)
+    kill(process, tmp_path / "killed")
+    done = command(tmp_path / "killed", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "went on from step 2" in (folder / "notebook.ipynb").read_text()
+    same_result(folder, expected)
+    for place in (expected, folder):
+        print(f"peak memory {read_json(place / 'manifest.json')['peak_rss_mb']:.0f} MB")

@@ -159,8 +159,8 @@ def started(runs, arguments, root=PROJECT_ROOT):
     )
 
 
-def wait_for(path, process):
-    deadline = time.time() + 240
+def wait_for(path, process, seconds=240):
+    deadline = time.time() + seconds
     while not path.exists():
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.time() < deadline, f"no {path}"
