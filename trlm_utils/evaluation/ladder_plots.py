@@ -67,7 +67,8 @@ def about_rows(rows: Any, left: dict[str, float], more: str = "95 % intervals") 
     if left:
         found = [f"{band.replace('_', ' ')} {100 * most:.0f} %" for band, most in left.items()]
         more += f"; not drawn, at most: {', '.join(found)}"
-    return titles.about(asked, seeds, "questions a band", more)
+    least = " or more" if "n" in rows and rows["n"].max() > asked else ""
+    return titles.about(asked, seeds, f"questions a band{least}", more)
 
 
 def plot_ladder(ladder: Any, joined: bool = True, comparisons: Any = None) -> Any:
