@@ -216,9 +216,9 @@ def test_evaluation_takes_what_nano_took_within_a_factor_of_three():
     """Notebook 07 says how long each model's records took: in two forms, each decoding.
 
     Models that were evaluated beside training are read from a file, in a second or less: only
-    the ones that 07 asked itself say what asking takes. The run whose outputs stand there had
-    one core to itself, shared with other runs, and took 2.3 times as long as the probe of two
-    idle cores says; before it was published the factor was two.
+    the ones that 07 asked itself say what asking takes. The run whose outputs stand there asked
+    all five, on one core, and took 2.3 times as long as the recorded probe says: grading and
+    writing the records are in it. While 07 asked fewer models the factor was two.
     """
     entry = times.load()["nano"]
     notebook = json.loads((PROJECT_ROOT / "notebooks" / "07_evaluation.ipynb").read_text())
