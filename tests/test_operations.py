@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from trlm_utils.evaluation import operations
+from trlm_utils.evaluation import operations, pooling
 
 
 def reply(work, answer):
@@ -83,13 +83,16 @@ def seed_folder(place):
 
 def test_the_table_counts_chat_replies_to_word_problems_over_seeds(tmp_path):
     places = [seed_folder(tmp_path / "0"), seed_folder(tmp_path / "1")]
-    found = operations.table(GROUPS, places).set_index("arm")
+    records = pooling.read_records(places, ["a", "b"])
+    found = operations.table(GROUPS, records, operations.foreign(places)).set_index("arm")
     assert found["n"].tolist() == [4, 4] and set(found["band"]) == {"word_problems"}
     assert found.loc["base", list(operations.KINDS)].tolist() == [0.5, 0.0, 0.5, 0.0]
     assert found.loc["trained", list(operations.KINDS)].tolist() == [0.5, 0.5, 0.0, 0.0]
 
 
 def test_examples_are_the_same_questions_for_every_arm(tmp_path):
-    found = operations.examples(GROUPS, seed_folder(tmp_path), number=1)
+    places = [seed_folder(tmp_path)]
+    records = pooling.read_records(places, ["a", "b"])
+    found = operations.examples(GROUPS, records, operations.foreign(places), number=1)
     assert found["question"].tolist() == ["2 and 3?"] * 2
     assert found["kind"].tolist() == ["right", "right"] and found["reply"][0] == "5"

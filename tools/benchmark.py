@@ -47,13 +47,29 @@ BATCHES = (64, 128, 256, 512)  # batch sizes to try for generate
 # --- rollouts ---------------------------------------------------------------------
 
 
+def sampling(tokenizer: Any, budget: int) -> dict[str, Any]:
+    """Settings with which transformers samples from the whole distribution, as the course does."""
+    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    return {"max_new_tokens": budget} | how | ids
+
+
+def repeated(tokenizer: Any, asked: Sequence[Any], size: int) -> list[list[int]]:
+    """Token ids of prompts (messages), each as often as it is completed."""
+    from trlm_utils import chat
+
+    texts = [chat.render(tokenizer, messages, prompt=True) for messages in asked]
+    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return [ids for ids in encoded for _ in range(size)]
+
+
 def plain_generate(
     model: Any, tokenizer: Any, prompts: Sequence[list[int]], budget: int, batch: int
 ) -> int:
     """Sample with transformers' ``generate``; returns the number of completion tokens."""
     import torch
 
-    end, pad, total = tokenizer.eos_token_id, tokenizer.pad_token_id, 0
+    end, total = tokenizer.eos_token_id, 0
     ordered = sorted(prompts, key=len)
     for first in range(0, len(ordered), batch):
         inputs = tokenizer.pad(
@@ -63,13 +79,7 @@ def plain_generate(
             output = model.generate(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
-                max_new_tokens=budget,
-                do_sample=True,
-                temperature=1.0,
-                top_k=0,
-                top_p=1.0,
-                eos_token_id=end,
-                pad_token_id=pad,
+                **sampling(tokenizer, budget),
             )
         for row in output[:, inputs["input_ids"].shape[1] :].tolist():
             total += row.index(end) + 1 if end in row else len(row)
@@ -84,9 +94,7 @@ def rollouts(run: Path, repeats: int, groups: int = 64, size: int = 8, budget: i
     machine.limit_threads(model)
     model.eval()
     problems = nanoworld.make_problems("benchmark", groups, lengths=nanoworld.between(1, 6))
-    texts = [chat.render(tokenizer, chat.to_prompt(p.question), prompt=True) for p in problems]
-    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    prompts = [ids for ids in encoded for _ in range(size)]
+    prompts = repeated(tokenizer, [chat.to_prompt(p.question) for p in problems], size)
     given = (model, tokenizer, prompts, budget)
     sides = {f"generate, batch {b}": functools.partial(plain_generate, *given, b) for b in BATCHES}
     ours = functools.partial(fast, *given, None)
@@ -105,15 +113,7 @@ def continuous(
     """Sample with transformers' continuous batching; returns the number of completion tokens."""
     from transformers import GenerationConfig
 
-    config = GenerationConfig(
-        max_new_tokens=budget,
-        do_sample=True,
-        temperature=1.0,
-        top_k=0,
-        top_p=1.0,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    config = GenerationConfig(**sampling(tokenizer, budget))
     found = model.generate_batch([list(ids) for ids in prompts], generation_config=config)
     return sum(len(one.generated_tokens) for one in found.values())
 
@@ -137,19 +137,17 @@ DRAWN_BY = {
 
 
 def real_rollouts(run: Path, repeats: int, groups: int = 4, size: int = 8) -> None:
-    """Print tokens per second of a real model's rollouts: four ways, two number formats."""
-    from trlm_utils import chat, machine, models
+    """Print tokens per second of a real model's rollouts: three ways, two number formats."""
+    from trlm_utils import machine, models
 
-    stage, budget = "04_dpo", 100
+    budget = 100
     rows = read_rows(run / "01_data_curation" / "data" / "grpo_prompts.jsonl")[:groups]
     sides: dict[str, Callable[[], int]] = {}
     for dtype in ("float32", "bfloat16"):
-        model, tokenizer = models.load_model(run / stage / "model", dtype=dtype)
+        model, tokenizer = models.load_model(run / "04_dpo" / "model", dtype=dtype)
         machine.limit_threads(model)
         model.eval()
-        texts = [chat.render(tokenizer, row["prompt"], prompt=True) for row in rows]
-        encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
-        prompts = [ids for ids in encoded for _ in range(size)]
+        prompts = repeated(tokenizer, [row["prompt"] for row in rows], size)
         given = (model, tokenizer, prompts, budget, len(prompts))
         for name, draw in DRAWN_BY.items():
             sides[f"{name}, {dtype}"] = functools.partial(draw, *given)

@@ -244,16 +244,15 @@ def prompted(base: Path) -> Any:
     """
     import pandas as pd
 
-    ladders = sorted(base.glob("*/data/ladder.jsonl"))
+    places = {path.parents[1].name: path.parent for path in base.glob("*/data/ladder.jsonl")}
     message = {
-        path: read_json(path.parents[1] / "manifest.json")["parameters"].get("SYSTEM_PROMPT")
-        for path in ladders
+        name: read_json(base / name / "manifest.json")["parameters"].get("SYSTEM_PROMPT")
+        for name in sorted(places)
     }
     return pd.DataFrame(
-        {"asked": path.parents[1].name, **row}
-        for path in ladders
-        if message[path] != message[ladders[-1]]
-        for row in read_rows(path)
+        {"asked": name, **row}
+        for name in pooling.asked_otherwise(message)
+        for row in read_rows(places[name] / "ladder.jsonl")
     )
 
 
@@ -309,9 +308,11 @@ def write(groups: Groups, base: Path, name: str) -> str:
     if not (asked := prompted(base)).empty:
         write_text(base / f"{name}_asked.csv", asked.to_csv(index=False))
     places = record_folders(base, stages_in(groups))
-    if not (failed := operations.table(groups, places)).empty:
+    if foreign := operations.foreign(places):
+        records = pooling.read_records(places, stages_in(groups))
+        failed = operations.table(groups, records, foreign)
         write_text(base / f"{name}_failures.csv", failed.to_csv(index=False))
-        examples = operations.examples(groups, places[0])
+        examples = operations.examples(groups, records, foreign)
         write_text(base / f"{name}_examples.csv", examples.to_csv(index=False))
     lines = []
     shown_rows = found[(found["decoding"] == "sampled") & (found["form"] == "chat")]

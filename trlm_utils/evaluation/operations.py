@@ -20,6 +20,7 @@ from typing import Any
 from trlm_utils import answers
 from trlm_utils.curation import equation
 from trlm_utils.evaluation import ladder
+from trlm_utils.evaluation.pooling import Records
 from trlm_utils.files import read_rows
 
 KINDS = ("right", "arithmetic", "operations", "no equation")
@@ -64,63 +65,63 @@ def _value(text: str) -> Fraction:
     return Fraction(text.replace(",", ""))
 
 
-def table(groups: dict[str, dict[str, str]], places: Sequence[Path]) -> Any:
+def table(groups: dict[str, dict[str, str]], records: Records, asked: dict[str, str]) -> Any:
     """What is wrong in the replies of each arm to questions that are not NanoWorld's.
 
     Args:
         groups: title -> label -> stage (of a recipe).
-        places: for each seed, the folder with ``questions.jsonl`` and records of every stage.
+        records: stage -> list of records for each seed.
+        asked: those questions (`foreign`).
 
     Returns:
         A frame with group, arm, band, decoding, n (replies) and the share of each of `KINDS`,
-        in form "chat", over all seeds; empty if there are no such questions.
+        in form "chat", over all seeds.
     """
     import pandas as pd
 
     rows = []
     for group, arms in groups.items():
         for arm, stage in arms.items():
-            by_key: dict[tuple[str, str], list[dict[str, Any]]] = {}
-            for place in places:
-                for record in foreign(place, stage):
-                    key = (record["band"], record["decoding"])
-                    by_key.setdefault(key, []).append(record)
-            for (band, decoding), found in by_key.items():
-                names = {"group": group, "arm": arm, "band": band, "decoding": decoding}
-                rows.append(names | {"n": sum(len(r["texts"]) for r in found)} | shares(found))
+            mine = [r for seed in records[stage] for r in seed if r["id"] in asked]
+            for (band, form, decoding), found in ladder.by_group(mine).items():
+                if form == "chat":
+                    names = {"group": group, "arm": arm, "band": band, "decoding": decoding}
+                    rows.append(names | {"n": sum(len(r["texts"]) for r in found)} | shares(found))
     return pd.DataFrame(rows)
 
 
-def examples(groups: dict[str, dict[str, str]], place: Path, number: int = 12) -> Any:
-    """Greedy replies of every arm to the same few questions of each band, and what they are.
+def examples(
+    groups: dict[str, dict[str, str]], records: Records, asked: dict[str, str], number: int = 12
+) -> Any:
+    """Greedy replies of every arm to the same few questions of each band, of the first seed.
+
+    Args:
+        groups, records, asked: see `table`.
 
     Returns:
         A frame with group, arm, band, question, gold, reply and kind (one of `KINDS`).
     """
     import pandas as pd
 
-    asked = {row["id"]: row for row in read_rows(place / "questions.jsonl")}
     rows = []
     for group, arms in groups.items():
         for arm, stage in arms.items():
-            by_band: dict[str, list[dict[str, Any]]] = {}
-            for record in foreign(place, stage):
-                if record["decoding"] == "greedy":
-                    by_band.setdefault(record["band"], []).append(record)
-            for band, found in by_band.items():
+            mine = [r for r in records[stage][0] if r["id"] in asked]
+            for (band, form, decoding), found in ladder.by_group(mine).items():
+                if (form, decoding) != ("chat", "greedy"):
+                    continue
                 for record in sorted(found, key=lambda r: r["id"])[:number]:
                     reply, gold = record["texts"][0], record["gold"]
                     names = {"group": group, "arm": arm, "band": band}
-                    said = {"question": asked[record["id"]]["question"], "gold": gold}
+                    said = {"question": asked[record["id"]], "gold": gold}
                     rows.append(names | said | {"reply": reply, "kind": failure(reply, gold)})
     return pd.DataFrame(rows)
 
 
-def foreign(place: Path, stage: str) -> list[dict[str, Any]]:
-    """A stage's records in form "chat" of questions that do not come from NanoWorld."""
-    own = {row["id"] for row in read_rows(place / "questions.jsonl") if "worked" in row}
-    records = read_rows(place / f"records_{stage}.jsonl")
-    return [r for r in records if ladder.key_of(r)[1] == "chat" and r["id"] not in own]
+def foreign(places: Sequence[Path]) -> dict[str, str]:
+    """Id -> question, of the questions in these folders that do not come from NanoWorld."""
+    rows = [row for place in places for row in read_rows(place / "questions.jsonl")]
+    return {row["id"]: row["question"] for row in rows if "worked" not in row}
 
 
 def shares(records: Sequence[dict[str, Any]]) -> dict[str, float]:

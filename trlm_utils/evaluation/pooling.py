@@ -22,6 +22,16 @@ def seed_folders(base: Path) -> dict[int, Path]:
     return found
 
 
+def asked_otherwise(messages: dict[str, str | None]) -> list[str]:
+    """Evaluations whose system message is not that of the last one: no part of one ladder.
+
+    Args:
+        messages: name of an evaluation -> its system message, in order.
+    """
+    last = next(reversed(messages.values()), None)
+    return [name for name, message in messages.items() if message != last]
+
+
 def read_records(places: Sequence[Path], stages: Iterable[str]) -> Records:
     """Evaluation records of each stage, as one list per seed.
 

@@ -7,12 +7,12 @@ of accuracies and differences over seeds.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from trlm_utils.evaluation.ladder import key_of
 from trlm_utils.evaluation.pooling import (
+    asked_otherwise,
     differences,
     means,
     over_base,
@@ -34,13 +34,6 @@ EXTRAS = (
 )  # further tables of the evaluation
 
 
-def asked_alike(stages: Sequence[Any]) -> list[Any]:
-    """The stages without evaluations whose system message is not that of the last evaluation."""
-    message = {s.stage: s.parameters.get("SYSTEM_PROMPT") for s in stages}
-    last = next((message[s.stage] for s in reversed(stages) if "EVALUATE" in s.parameters), None)
-    return [s for s in stages if message[s.stage] in (None, last)]
-
-
 def collect(plan: Any, base: Path, arms: Any = None) -> dict[str, Any]:
     """The content of report.json.
 
@@ -53,15 +46,17 @@ def collect(plan: Any, base: Path, arms: Any = None) -> dict[str, Any]:
     extras: dict[str, list[dict[str, Any]]] = {name: [] for name in EXTRAS}
     seeds: list[int] = []
     places: list[Path] = []
+    asking = [stage for stage in plan.stages if "EVALUATE" in stage.parameters]
+    otherwise = asked_otherwise({s.stage: s.parameters.get("SYSTEM_PROMPT") for s in asking})
     for seed, folder in seed_folders(base).items():
         found = [_stage_entry(folder / s.stage, seed) for s in plan.stages]
         found = [entry for entry in found if entry]
         if found:
             seeds.append(seed)
         stages += found
-        for stage in asked_alike(plan.stages):
+        for stage in plan.stages:
             place = folder / stage.stage / "data"
-            if (place / "ladder.jsonl").is_file():
+            if stage.stage not in otherwise and (place / "ladder.jsonl").is_file():
                 ladder += read_rows(place / "ladder.jsonl")
                 rows = read_rows(place / "comparisons.jsonl")
                 comparisons += [row | {"seed": seed} for row in rows]

@@ -67,7 +67,7 @@ def common_settings(
         output_dir: folder of the checkpoints.
         checkpointing: use activation checkpointing.
     """
-    on_gpu = precision.name != "fp32"
+    halved, on_cpu = precision.name != "fp32", torch_device().type == "cpu"
     return {
         "output_dir": str(output_dir),
         "seed": seed,
@@ -75,9 +75,9 @@ def common_settings(
         "bf16": precision.bf16,
         "fp16": precision.fp16,
         # transformers takes bf16 without a GPU only when it is told to use the CPU
-        "use_cpu": precision.bf16 and torch_device().type == "cpu",
+        "use_cpu": halved and on_cpu,
         "activation_checkpointing": checkpointing,
-        "dataloader_pin_memory": on_gpu,
+        "dataloader_pin_memory": halved and not on_cpu,
         "report_to": "none",
         "disable_tqdm": True,
         "save_total_limit": 2,
