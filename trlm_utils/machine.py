@@ -72,8 +72,8 @@ def precision_for(model: Any) -> Precision:
     """`choose_precision` for the device of this process and for this model.
 
     On a CPU that multiplies in bf16 (AVX512-BF16 or AMX), a model of at least `MANY` parameters
-    trains in it: SmolLM2-135M 1.9 times as fast on two such cores. A smaller model waits for
-    other things than multiplication.
+    trains in it: a model of SmolLM2-135M's shape read 230 tokens a second instead of 124 on two
+    such cores (one trial). A smaller model waits for other things than multiplication.
 
     Args:
         model: a transformers model, or anything with ``num_parameters()``.
