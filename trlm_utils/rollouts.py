@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trlm_utils import chat, generation, models
@@ -22,8 +23,9 @@ class Rollouts:
         batch_size: completions computed at once; by default `generation.usual_batch`.
         dtype: number format of the weights for sampling, one of `models.DTYPES`. If it is not
             float32, a copy of the policy (`InferenceCopy`) samples, which is faster on a GPU.
-            Its probabilities then differ slightly from those of the trained policy. There is
-            no correction for this (such as importance sampling).
+            Its probabilities then differ slightly from those of the trained policy.
+        corrected: then return the copy's log-probabilities, too, so that the trainer can weigh
+            completions by policy / sampler (`engines.trainer_class`). Costs a forward pass.
     """
 
     def __init__(
@@ -32,10 +34,12 @@ class Rollouts:
         max_new_tokens: int,
         batch_size: int | None = None,
         dtype: str = "float32",
+        corrected: bool = False,
     ):
         self.tokenizer = tokenizer
         self.budget, self.batch_size = max_new_tokens, batch_size
         self.copy = None if dtype == "float32" else InferenceCopy(dtype)
+        self.corrected = corrected and self.copy is not None
         self.tokens, self.seconds = 0, 0.0
 
     def __call__(self, prompts: list[Any], trainer: Any) -> dict[str, Any]:
@@ -44,8 +48,9 @@ class Rollouts:
         texts = [chat.render(self.tokenizer, prompt, prompt=True) for prompt in prompts]
         encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         policy = trainer.accelerator.unwrap_model(trainer.model)
+        sampler = self.copy.of(policy) if self.copy else policy
         completions = generation.complete(
-            self.copy.of(policy) if self.copy else policy,
+            sampler,
             encoded,
             end=self.tokenizer.eos_token_id,
             pad=self.tokenizer.pad_token_id,
@@ -56,12 +61,46 @@ class Rollouts:
         self.tokens += sum(map(len, completions))
         self.seconds += time.perf_counter() - began
         # with None, TRL computes log-probabilities with the trained model, as after generate
-        return {"prompt_ids": encoded, "completion_ids": completions, "logprobs": None}
+        logprobs = None
+        if self.corrected:
+            heat = trainer.args.temperature
+            logprobs = logprobs_of(sampler, encoded, completions, temperature=heat)
+        return {"prompt_ids": encoded, "completion_ids": completions, "logprobs": logprobs}
 
     @property
     def tokens_per_second(self) -> float:
         """Completion tokens sampled per second so far (0 before the first call)."""
         return self.tokens / self.seconds if self.seconds else 0.0
+
+
+def logprobs_of(
+    model: PreTrainedModel,
+    prompts: Sequence[list[int]],
+    completions: Sequence[list[int]],
+    *,
+    temperature: float = 1.0,
+    batch_size: int = 64,
+) -> list[list[float]]:
+    """Log-probability of each token of the completions, at the temperature of sampling."""
+    import torch
+
+    found: list[list[float]] = []
+    for first in range(0, len(prompts), batch_size):
+        some = slice(first, first + batch_size)
+        pairs = list(zip(prompts[some], completions[some], strict=True))
+        width = max(len(p) + len(c) for p, c in pairs)
+        ids = torch.tensor([[*p, *c, *[0] * (width - len(p) - len(c))] for p, c in pairs])
+        mask = torch.tensor(
+            [[1] * (len(p) + len(c)) + [0] * (width - len(p) - len(c)) for p, c in pairs]
+        )
+        ids, mask = ids.to(model.device), mask.to(model.device)
+        with generation.evaluating(model):
+            scores = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+        chosen = (scores.float() / temperature).log_softmax(-1).gather(-1, ids[:, 1:, None])
+        rows = chosen[..., 0].tolist()
+        for row, (p, c) in zip(rows, pairs, strict=True):
+            found.append(row[len(p) - 1 : len(p) - 1 + len(c)])
+    return found
 
 
 class InferenceCopy:

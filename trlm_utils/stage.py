@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trlm_utils import energy, progress
+from trlm_utils import energy, progress, ranks
 from trlm_utils.files import (
     CourseError,
     read_json,
@@ -49,13 +49,15 @@ class Stage:
 
     @property
     def folder(self) -> Path:
-        """This stage's own folder."""
+        """This stage's own folder; of ranks above 0 a folder of their own (`runner.torchrun`)."""
+        if ranks.rank():
+            return self.run_dir / ".ranks" / self.name / str(ranks.rank())
         return self.run_dir / self.name
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the trainer's checkpoints; removed when the stage is finished."""
-        return self.folder / "checkpoints"
+        """Folder of the trainer's checkpoints, for all ranks; removed at the stage's end."""
+        return self.run_dir / self.name / "checkpoints"
 
     def input(self, stage: str, path: str) -> Path:
         """Path of a file or folder that an earlier stage wrote.
@@ -96,10 +98,14 @@ class Stage:
         return load_model(self.input(stage, "model"), attention, dtype)
 
     def save_model(self, model: Any, tokenizer: Any) -> None:
-        """Save model and tokenizer to this stage's ``model/``, completely or not at all."""
+        """Save model and tokenizer to this stage's ``model/``, completely or not at all.
+
+        All ranks hold the same model, so only rank 0 saves it.
+        """
         from trlm_utils.models import save_model
 
-        save_model(model, tokenizer, self.folder / "model")
+        if ranks.rank() == 0:
+            save_model(model, tokenizer, self.folder / "model")
 
     def save_log(self, trainer: Any) -> Any:
         """Write the trainer's log as ``log_history.csv``; returns it as a data frame.
@@ -122,8 +128,10 @@ class Stage:
     def finish(self, metrics: dict[str, Any]) -> None:
         """Write metrics and manifest, remove checkpoints, and print the stage's folder.
 
-        The manifest gets the status "finished" only after all results are written.
+        The manifest gets the status "finished" only after all results are written, and after
+        every rank has come this far.
         """
+        ranks.wait()
         metrics = metrics | {"peak_device_mb": round(peak_device_memory_mb(), 1)}
         write_json(self.folder / "metrics.json", metrics)
         place = self.folder / "manifest.json"
@@ -142,7 +150,8 @@ class Stage:
             "outputs": outputs_digest(self.folder),
         }
         write_json(place, manifest)
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        if ranks.rank() == 0:
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
         (self.folder / progress.NAME).unlink(missing_ok=True)
         print(f"{self.name} finished: {shown(self.folder)}")
 

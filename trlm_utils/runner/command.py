@@ -3,8 +3,11 @@
     python -m trlm_utils run nano
     python -m trlm_utils run nano --seed 0,1,2
     python -m trlm_utils run nano tina --seed 0,1,2 --jobs 2   # two stages at once
+    python -m trlm_utils run nano --ranks 2   # each training on two processes, one to a card
     python -m trlm_utils run nano --seed 1 --set 06_grpo.LEARNING_RATE=2.0e-4
     python -m trlm_utils run nano --set '*.TRACKER=tensorboard'
+    python -m trlm_utils submit tina --scale full --slurm partition=main gpus=1
+    python -m trlm_utils submit tina --scale full --print sky   # or hf
     python -m trlm_utils status nano   # how far each stage is, whoever started it
     python -m trlm_utils list | doctor | compare | show, report, record or verify RECIPE
     python -m trlm_utils chat runs/nano/03_sft_stage2 runs/nano/06_grpo
@@ -26,11 +29,21 @@ from typing import Any
 from trlm_utils.doctor import examine
 from trlm_utils.evaluation import arms
 from trlm_utils.files import CourseError, read_json, shown
-from trlm_utils.runner import parameters, probe, recipe_file, recipes, report, report_texts, times
+from trlm_utils.runner import (
+    clouds,
+    parameters,
+    probe,
+    recipe_file,
+    recipes,
+    report,
+    report_texts,
+    times,
+)
 from trlm_utils.runner.kernel import RunFailed
 from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.runner.pipeline import locked, run_folder, run_plan
 from trlm_utils.runner.recipes import Plan
+from trlm_utils.runner.torchrun import Ranks
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -56,6 +69,22 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--address", default="", metavar="tcp://HOST:PORT", help="on the workers of this scheduler"
     )
+    run.add_argument(
+        "--ranks", type=int, default=0, metavar="N", help="train on N processes, one to a card"
+    )
+    run.add_argument(
+        "--accelerate", default="", metavar="FILE", help="accelerate's settings for --ranks"
+    )
+    sent = commands.add_parser("submit", help="hand a recipe to Slurm, or show how to rent a card")
+    sent.add_argument(
+        "--slurm", nargs="*", default=None, metavar="NAME=VALUE", help="sbatch's: partition=main"
+    )
+    sent.add_argument("--ranks", type=int, default=0, metavar="N", help="train on N processes")
+    sent.add_argument("--dry-run", action="store_true", help="print what would be submitted")
+    sent.add_argument(
+        "--print", default="", choices=clouds.KINDS, dest="cloud", help="a file or command to use"
+    )
+    sent.add_argument("--gpu", default="A100", help="card to rent, for --print")
     for name, text in (
         ("show", "print the stages and parameters of a recipe"),
         ("report", "write the report of a run again"),
@@ -64,9 +93,9 @@ def build_parser() -> argparse.ArgumentParser:
         ("status", "how far each stage of a recipe is, with all seeds"),
     ):
         commands.add_parser(name, help=text)
-    for name in ("run", "show", "report", "record", "verify", "status"):
+    for name in ("run", "submit", "show", "report", "record", "verify", "status"):
         command = commands.choices[name]
-        number = {"nargs": "+"} if name == "run" else {}
+        number = {"nargs": "+"} if name in ("run", "submit") else {}
         command.add_argument("recipe", help="a recipe's name, or a path to a YAML file", **number)
         default = "full" if name == "verify" else "nano"
         command.add_argument("--scale", default=default)
@@ -178,6 +207,8 @@ def _dispatch(options: argparse.Namespace) -> int:
         return 0
     if options.command == "run":
         return _run(options)
+    if options.command == "submit":
+        return _submit(options)
     plan, folder = _plans(options, options.recipe)[0]
     if options.command == "show":
         costs = ""
@@ -210,6 +241,7 @@ def _run(options: argparse.Namespace) -> int:
     """Run recipes with all seeds, one stage after another or several at once; write reports."""
     planned = {recipe: _plans(options, recipe) for recipe in dict.fromkeys(options.recipe)}
     runs = [one for plans in planned.values() for one in plans]
+    many = _ranks(options)
     if options.resume_from and len(runs) > 1:
         raise RecipeError("--resume-from is about one run: give one recipe and one --seed")
     how = {"start": options.start, "only": options.only, "force": options.force}
@@ -218,7 +250,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.jobs or options.address:
             _run_together(options, planned, how)
         else:
-            how |= {"verbose": options.verbose, "resume_from": options.resume_from}
+            how |= {"verbose": options.verbose, "resume_from": options.resume_from, "many": many}
             for plan, folder in runs:
                 if len(runs) > 1:
                     print(_name(plan, folder), flush=True)
@@ -238,6 +270,37 @@ def _run(options: argparse.Namespace) -> int:
     if failed:
         raise failed
     return 0
+
+
+def _submit(options: argparse.Namespace) -> int:
+    """Hand recipes with all seeds to Slurm, or print how a cloud would run them."""
+    from trlm_utils.runner import jobs, slurm
+
+    if bool(options.cloud) == (options.slurm is not None):
+        raise RecipeError("submit --slurm NAME=VALUE ..., or submit --print sky or hf")
+    if options.cloud:
+        print(clouds.text(options.cloud, options.recipe, options.scale, options.seed, options.gpu))
+        return 0
+    runs = []
+    for recipe in dict.fromkeys(options.recipe):
+        for seed in parse_seeds(options.seed):
+            request = slurm.Request(recipe, options.scale, seed, tuple(options.set))
+            plan, folder = slurm.plan_of(request)
+            runs.append((request, jobs.Run(plan, folder, _name(plan, folder))))
+    slurm.submit(runs, options.slurm, options.ranks, options.dry_run)
+    return 0
+
+
+def _ranks(options: argparse.Namespace) -> Ranks | None:
+    """The ranks that ``--ranks`` asks for; None for one process."""
+    if options.ranks < 0 or (options.accelerate and not options.ranks):
+        raise RecipeError("--ranks is a number of processes; --accelerate is about them")
+    if options.ranks and (options.jobs or options.address):
+        raise RecipeError("--ranks is about one stage at a time, --jobs about many: choose one")
+    if options.accelerate and not Path(options.accelerate).is_file():
+        raise RecipeError(f"--accelerate {options.accelerate}: no such file")
+    settings = str(Path(options.accelerate).resolve()) if options.accelerate else ""
+    return Ranks(options.ranks, settings) if options.ranks else None
 
 
 def _name(plan: Plan, folder: Path) -> str:

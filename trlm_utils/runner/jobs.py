@@ -31,6 +31,7 @@ from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.runner.pipeline import locked, run_stage, select_stages
 from trlm_utils.runner.progress import line, read
 from trlm_utils.runner.recipes import Plan, StagePlan
+from trlm_utils.runner.torchrun import Ranks
 
 CORES = "TRLM_JOB_CORES"  # environment variable of a worker: the cores that its stages may use
 TRIES = 3  # workers that may die over one stage before it counts as failed
@@ -171,7 +172,14 @@ def share(number: int, jobs: int) -> dict[str, str]:
     return found
 
 
-def work(stage: StagePlan, folder: Path, needs_hub: bool, since: float, *reads: str) -> str:
+def work(
+    stage: StagePlan,
+    folder: Path,
+    needs_hub: bool,
+    since: float,
+    *reads: str,
+    many: Ranks | None = None,
+) -> str:
     """Run one stage on a worker, unless it is finished; returns its line.
 
     Results lie in files, but Dask asks again for the line of a stage whose worker has died.
@@ -179,6 +187,7 @@ def work(stage: StagePlan, folder: Path, needs_hub: bool, since: float, *reads: 
     Args:
         since: seconds since 1970; what was finished before is made again. 0 keeps all.
         reads: lines of the stages that it reads; Dask waits for them.
+        many: the ranks to train on, if it is a stage that trains.
 
     Raises:
         StageFailed: when it fails.
@@ -192,7 +201,7 @@ def work(stage: StagePlan, folder: Path, needs_hub: bool, since: float, *reads: 
         old = manifest.exists() and manifest.stat().st_mtime < since
         if not old and is_finished(place, digest_of(found)):
             return "already finished"
-        return run_stage(stage, folder, needs_hub, found, force=old)
+        return run_stage(stage, folder, needs_hub, found, force=old, many=many)
     except RunFailed as error:
         why = str(error)
     except Exception as error:  # whatever it is, only what needs this stage stops

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trlm_utils import chat, nanoworld, tokenization
+from trlm_utils import chat, engines, nanoworld, tokenization
 from trlm_utils.curation import data_sets, gsm8k, mixture
 from trlm_utils.evaluation import suites
 from trlm_utils.files import PROJECT_ROOT, CourseError, from_root, shown
@@ -186,6 +186,7 @@ CHOICES: dict[str, Sequence[str]] = {
     "DTYPE": DTYPES,
     "MODEL_TYPE": tuple(MODEL_TYPES),
     "ROLLOUT_DTYPE": DTYPES,
+    "ROLLOUTS": engines.NAMES,
 }
 # Parameter -> (condition, condition in words). A name means the same in every notebook.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -271,8 +272,8 @@ def _check_training(values: dict[str, Any]) -> None:
         level = {"luspo": "sequence", "vespo": "token"}.get(loss)
         if level and values["IMPORTANCE"] != level:
             raise ValueError(f"LOSS_TYPE {loss} needs IMPORTANCE {level}")
-    if values.get("ROLLOUT_DTYPE", "float32") != "float32" and not values["FAST_ROLLOUTS"]:
-        raise ValueError("ROLLOUT_DTYPE needs FAST_ROLLOUTS: TRL draws with the policy itself")
+    if values.get("ROLLOUT_DTYPE", "float32") != "float32" and values["ROLLOUTS"] != "course":
+        raise ValueError("ROLLOUT_DTYPE is about ROLLOUTS course: another engine has its own")
     if values.get("SIGNAL") == "distillation" and not values["TEACHER_FROM"]:
         raise ValueError("SIGNAL distillation needs TEACHER_FROM, a stage with a stronger model")
     if values.get("OPTIMIZER") == "muon" and values.get("LORA_RANK"):

@@ -30,6 +30,7 @@ from trlm_utils.runner.kernel import Kernels, RunFailed, execute, kernels
 from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.runner.progress import watching
 from trlm_utils.runner.recipes import Plan, StagePlan
+from trlm_utils.runner.torchrun import Ranks, execute_on
 from trlm_utils.runner.warm import WarmKernel
 
 INDENT = " " * 6  # of messages below a stage's line
@@ -169,6 +170,7 @@ def run_plan(
     force: bool = False,
     verbose: bool = False,
     resume_from: str = "",
+    many: Ranks | None = None,
 ) -> None:
     """Run all stages of a plan that are not finished, and print a line for each.
 
@@ -179,6 +181,7 @@ def run_plan(
         force: run finished stages again.
         verbose: print the notebooks' output.
         resume_from: an unfinished folder to resume from, though its inputs were different.
+        many: the ranks on which stages train; None trains in one process.
 
     Raises:
         RecipeError: when ``start`` or ``only`` is not a stage, or skips a stage that
@@ -197,22 +200,21 @@ def run_plan(
     print(line, flush=True)
     measured = {"probe": asdict(speed)} if speed else {}
     with (
-        evaluating(plan, folder, to_run) as beside,
-        kernels(to_run, plan.needs_hub) as ahead,
+        evaluating(plan, folder, [] if many else to_run) as beside,  # ranks need the cores
+        kernels([] if many else to_run, plan.needs_hub) as ahead,
     ):
-        _run_stages(plan, folder, chosen, force, verbose, measured, beside, ahead, (resumed, kept))
+        how = {"force": force, "verbose": verbose, "measured": measured, "many": many}
+        _run_stages(plan, folder, chosen, beside, ahead, (resumed, kept), how)
 
 
 def _run_stages(
     plan: Plan,
     folder: Path,
     chosen: list[StagePlan],
-    force: bool,
-    verbose: bool,
-    measured: dict[str, Any],
     beside: Beside,
     ahead: Kernels,
     resumed: tuple[str, Path | None],
+    how: dict[str, Any],
 ) -> None:
     for number, stage in enumerate(plan.stages, 1):
         if stage not in chosen:
@@ -221,23 +223,15 @@ def _run_stages(
         found = dependencies(stage, folder)
         place = folder / stage.stage
         resume = resumed[1] if stage.stage == resumed[0] else None
-        if not force and not resume and is_finished(place, digest_of(found)):
+        if not how["force"] and not resume and is_finished(place, digest_of(found)):
             print(f"{head} already finished", flush=True)
             beside.go_on(stage.stage)
             continue
         print(f"{head} ...", flush=True)
-        showing = contextlib.nullcontext() if verbose else watching(place, head)
+        showing = contextlib.nullcontext() if how["verbose"] else watching(place, head)
         with showing:
             line = run_stage(
-                stage,
-                folder,
-                plan.needs_hub,
-                found,
-                force=force,
-                verbose=verbose,
-                resume=resume,
-                warm=ahead.take,
-                measured=measured,
+                stage, folder, plan.needs_hub, found, resume=resume, warm=ahead.take, **how
             )
         print(f"{head} {line}", flush=True)
         beside.go_on(stage.stage)
@@ -254,6 +248,7 @@ def run_stage(
     resume: Path | None = None,
     warm: Callable[[], WarmKernel | None] = lambda: None,
     measured: dict[str, Any] | None = None,
+    many: Ranks | None = None,
 ) -> str:
     """Run one stage that is not finished; returns a line on what it took and found.
 
@@ -263,6 +258,7 @@ def run_stage(
         force, resume: see `prepare_folder`.
         warm: gives a kernel that was started before.
         measured: what else the manifest records.
+        many: the ranks to train on, if it is a stage that trains.
 
     Raises:
         RunFailed: when it fails; says why, in one line.
@@ -270,10 +266,15 @@ def run_stage(
     place, began = folder / stage.stage, time.time()
     try:
         prepare_folder(place, stage, found, fresh=force, resume=resume)
-        execute(stage, place, needs_hub, verbose, warm())
+        took = dict(measured or {})
+        if many and many.trains(stage):
+            execute_on(many, stage, place, needs_hub, verbose)
+            took["ranks"] = many.here
+        else:
+            execute(stage, place, needs_hub, verbose, warm())
         wall = time.time() - began
         manifest = read_manifest(place)
-        took = {"wall_seconds": round(wall, 1)} | (measured or {})
+        took["wall_seconds"] = round(wall, 1)
         write_json(place / "manifest.json", manifest | took)
     except OSError as error:
         raise RunFailed(f"stage {stage.stage} failed: {error}") from None

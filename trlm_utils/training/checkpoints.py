@@ -16,6 +16,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from trlm_utils import ranks
 from trlm_utils.files import free_name
 
 STATE = "trainer_state.json"  # in each checkpoint; when training has ended, also in its parent
@@ -92,7 +93,14 @@ def train_or_resume(trainer: Any) -> str:
 
     Returns:
         A line that says at which step training started.
+
+    Raises:
+        RuntimeError: when the ranks that were started do not train together.
     """
+    if trainer.args.world_size != ranks.world():
+        raise RuntimeError(
+            f"{ranks.world()} ranks were started, but the trainer knows {trainer.args.world_size}"
+        )
     folder = Path(trainer.args.output_dir)
     whole = whole_checkpoints(folder)
     if trainer.is_world_process_zero():

@@ -11,6 +11,7 @@ import difflib
 from pathlib import Path
 from typing import Any
 
+from trlm_utils import ranks
 from trlm_utils.machine import Precision, torch_device
 
 # Old name -> name in transformers 5 / TRL 1.
@@ -42,8 +43,11 @@ SCHEDULERS = (
 def make_config(config_class: type, **settings: Any) -> Any:
     """Build a TRL configuration, with a helpful message for an unknown name.
 
+    Batch settings are those of one process; with several ranks they are divided (`for_ranks`).
+
     Raises:
-        ValueError: for a setting that the class does not have; names the replacement.
+        ValueError: for a setting that the class does not have, naming the replacement; for a
+            batch that the ranks cannot share.
     """
     known = {f.name for f in dataclasses.fields(config_class) if f.init}
     for name in settings:
@@ -52,7 +56,39 @@ def make_config(config_class: type, **settings: Any) -> Any:
             instead = RENAMED.get(name) or (near[0] if near else "")
             advice = f"; today: {instead}" if instead else ""
             raise ValueError(f"{config_class.__name__} has no {name!r}{advice}")
-    return config_class(**settings)
+    return config_class(**for_ranks(settings, ranks.world()))
+
+
+def for_ranks(settings: dict[str, Any], world: int) -> dict[str, Any]:
+    """Settings with which so many ranks together take the batch that one process would take.
+
+    Each rank accumulates fewer batches or, where their number is not divisible, takes a smaller
+    one. With accelerate's order of batches each optimizer step then trains on the same rows.
+
+    Raises:
+        ValueError: when the batch cannot be divided; or when the completions of a prompt
+            (its group) would be split between ranks.
+    """
+    if world == 1 or "per_device_train_batch_size" not in settings:
+        return settings
+    size = settings["per_device_train_batch_size"]
+    passes = settings.get("gradient_accumulation_steps", 1)
+    if (size * passes) % world:
+        raise ValueError(f"a step's batch of {size * passes} cannot be divided among {world} ranks")
+    if passes % world == 0:
+        passes //= world
+    else:
+        size, passes = size * passes // world, 1
+    divided = {"per_device_train_batch_size": size, "gradient_accumulation_steps": passes}
+    if "steps_per_generation" in settings:
+        divided["steps_per_generation"] = passes
+    group = settings.get("num_generations", 1)
+    if (size * passes) % group:
+        raise ValueError(
+            f"{world} ranks would split a group of {group} completions: "
+            "PROMPTS_PER_STEP must be a multiple of the ranks"
+        )
+    return settings | divided
 
 
 def common_settings(
@@ -74,8 +110,8 @@ def common_settings(
         "data_seed": seed,
         "bf16": precision.bf16,
         "fp16": precision.fp16,
-        # transformers takes bf16 without a GPU only when it is told to use the CPU
-        "use_cpu": halved and on_cpu,
+        # transformers must be told to use the CPU, for bf16 and for several ranks on it
+        "use_cpu": on_cpu and (halved or ranks.world() > 1),
         "activation_checkpointing": checkpointing,
         "dataloader_pin_memory": halved and not on_cpu,
         "report_to": "none",

@@ -24,8 +24,13 @@ def save(accelerator: Any, folder: Path, state: dict[str, Any]) -> None:
     """
     place = folder / f"checkpoint-{state['step']}"
     partial = folder / f"{place.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    accelerator.save_state(str(partial))
+    if accelerator.is_main_process:
+        shutil.rmtree(partial, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(partial))  # each rank adds its random state
+    accelerator.wait_for_everyone()
+    if not accelerator.is_main_process:
+        return
     write_json(partial / STATE, state)
     shutil.rmtree(place, ignore_errors=True)
     partial.rename(place)

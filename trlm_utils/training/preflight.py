@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trlm_utils import answers, chat, generation
+from trlm_utils import answers, chat, generation, ranks
 from trlm_utils.curation import data_sets
 from trlm_utils.machine import Precision
 from trlm_utils.rewards import hack_bench, library, mixes, model_rewards
@@ -61,9 +61,15 @@ def check_precision(precision: Precision) -> Check:
     return Check("precision", f"{precision.name} ({precision.why})", True)
 
 
+def _rows_a_step(config: Any) -> int:
+    """The batch of one optimizer step, of all ranks together."""
+    own = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    return own * ranks.world()
+
+
 def check_batch(config: Any, rows: int) -> Check:
     """Effective batch size and number of optimizer steps; fails if there would be no step."""
-    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    batch = _rows_a_step(config)
     steps = config.max_steps
     if steps <= 0:
         per_epoch = rows // batch if config.dataloader_drop_last else -(-rows // batch)
@@ -270,7 +276,7 @@ def check_grpo(
     precision: Precision,
 ) -> list[Check]:
     """All checks for GRPO: results of the reward probe, and that there is at least one step."""
-    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    batch = _rows_a_step(config)
     per_step = batch // config.num_generations
     found = f"{per_step} prompts x {config.num_generations} completions, {prompts} prompts"
     return [

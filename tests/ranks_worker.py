@@ -1,0 +1,53 @@
+"""One rank of a notebook whose completions need no random numbers: ranks_worker.py FILE.
+
+Executes the notebook's code cells with parameters, as papermill does. A completion depends on
+its prompt and on how often the prompt occurred before in the same call: a group that is split
+between ranks would get other completions. FILE is JSON: notebook, parameters.
+"""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+LEFT_OUT = {"exercise", "exercise-check", "solution", "colab"}
+
+
+def fixed(tokenizer):
+    """A stand-in for `generation.complete`: every second completion has no closing tag."""
+    close, end = (tokenizer.convert_tokens_to_ids(t) for t in ("</think>", tokenizer.eos_token))
+    (opened,) = tokenizer("<think>", add_special_tokens=False)["input_ids"]
+
+    def complete(model, prompts, **_):
+        seen, drawn = Counter(), []
+        for ids in map(tuple, prompts):
+            words = list(ids[-(5 + seen[ids] + sum(ids) % 3) :])
+            words = [i for i in words if i not in (opened, close, end)]
+            middle = [close] if seen[ids] % 2 == 0 else []
+            drawn.append([opened, *words, *middle, words[0], end])
+            seen[ids] += 1
+        return drawn
+
+    return complete
+
+
+def main(path):
+    from IPython.display import display
+
+    from trlm_utils import generation, models
+
+    job = json.loads(Path(path).read_text())
+    values = job["parameters"]
+    folder = Path(values["RUN_DIR"]) / values["MODEL_FROM"] / "model"
+    generation.complete = fixed(models.load_tokenizer(folder))
+    space = {"__name__": "__main__", "display": display}
+    for number, cell in enumerate(json.loads(Path(job["notebook"]).read_text())["cells"]):
+        tags = set(cell["metadata"].get("tags", []))
+        if cell["cell_type"] == "code" and not tags & LEFT_OUT:
+            exec(compile("".join(cell["source"]), f"cell {number}", "exec"), space)
+            if tags & {"settings", "parameters"}:
+                space.update(values)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,318 @@
+"""Several ranks: batches divided, the same training as one process, restarts, what is shown.
+
+With ``--ranks 2`` two processes train on this machine's CPU, with gloo. Losses may differ from
+those of one process by rounding; the last batch of an epoch may, as accelerate fills it up.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from trlm_utils import ranks
+from trlm_utils.files import PROJECT_ROOT
+from trlm_utils.runner import command, recipes, torchrun
+from trlm_utils.stage import Stage
+from trlm_utils.training.configuration import for_ranks
+
+RECIPE = Path(__file__).with_name("ranks.yaml")
+WORKER = Path(__file__).with_name("ranks_worker.py")
+TRAINED = ("00_start_here", "02_sft_stage1", "03_sft_stage2", "04_dpo")
+
+
+def batch(size, passes, **more):
+    settings = {"per_device_train_batch_size": size, "gradient_accumulation_steps": passes}
+    return settings | more
+
+
+# --- without processes ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "size, passes, world, expected",
+    [(32, 1, 2, (16, 1)), (16, 2, 2, (16, 1)), (8, 6, 4, (12, 1)), (8, 8, 4, (8, 2))],
+)
+def test_ranks_share_a_batch_by_fewer_passes_or_smaller_ones(size, passes, world, expected):
+    found = for_ranks(batch(size, passes), world)
+    assert tuple(found.values()) == expected
+    assert found["per_device_train_batch_size"] * found["gradient_accumulation_steps"] * world == (
+        size * passes
+    )
+
+
+def test_one_rank_changes_nothing():
+    settings = batch(32, 1, seed=3)
+    assert for_ranks(settings, 1) == settings
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    with pytest.raises(ValueError, match="a step's batch of 9 cannot be divided among 2 ranks"):
+        for_ranks(batch(3, 3), 2)
+
+
+def test_generation_follows_the_passes_and_a_group_stays_whole():
+    settings = batch(8, 4, steps_per_generation=4, num_generations=8)
+    assert for_ranks(settings, 2)["steps_per_generation"] == 2
+    with pytest.raises(ValueError, match="would split a group of 8 completions"):
+        for_ranks(batch(4, 2, num_generations=8), 2)
+
+
+def test_each_rank_has_its_own_part(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    parts = []
+    for rank in "012":
+        monkeypatch.setenv("RANK", rank)
+        parts += ranks.share(list(range(6)))
+    assert parts == list(range(6))
+    with pytest.raises(ValueError, match="7 cannot be divided"):
+        ranks.share(list(range(7)))
+
+
+def test_only_rank_0_writes_to_the_stages_folder(monkeypatch, tmp_path):
+    stage = Stage("02_sft_stage1", "nano", 0, tmp_path)
+    assert stage.folder == tmp_path / "02_sft_stage1"
+    monkeypatch.setenv("RANK", "1")
+    assert stage.folder == tmp_path / ".ranks" / "02_sft_stage1" / "1"
+    assert stage.checkpoints == tmp_path / "02_sft_stage1" / "checkpoints"  # read by all
+    stage.save_model(None, None)  # would fail if it saved
+
+
+def test_only_notebooks_that_train_run_on_ranks():
+    plan = recipes.load_plan("nano")
+    many = torchrun.Ranks(2)
+    assert [stage.stage for stage in plan.stages if many.trains(stage)] == [
+        "00_start_here",
+        "02_sft_stage1",
+        "03_sft_stage2",
+        "04_dpo",
+        "06_grpo",
+    ]
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--ranks", "-1"], "--ranks is a number"),
+        (["--ranks", "2", "--jobs", "2"], "choose one"),
+        (["--accelerate", "x.yaml"], "--accelerate is about them"),
+        (["--ranks", "2", "--accelerate", "absent.yaml"], "no such file"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(words, said, capsys):
+    assert command.main(["run", "smoke", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_settings_of_accelerate_reach_the_ranks(tmp_path):
+    path = tmp_path / "fsdp.yaml"
+    path.write_text(
+        "distributed_type: FSDP\nnum_processes: 2\nmixed_precision: 'no'\n"
+        "fsdp_config:\n  fsdp_version: 2\n  fsdp_state_dict_type: FULL_STATE_DICT\n"
+    )
+    found = torchrun.accelerate_variables(str(path))
+    assert found["ACCELERATE_USE_FSDP"] == "true" and found["FSDP_VERSION"] == "2"
+
+
+# --- two processes ----------------------------------------------------------------
+
+
+def run(folder, *words, ranks=0, wait=True):
+    """Run the recipe in a folder of runs; returns the process."""
+    line = [sys.executable, "-m", "trlm_utils", "run", str(RECIPE), *words]
+    line += ["--ranks", str(ranks)] if ranks else []
+    environment = os.environ | {"TRLM_RUNS_DIR": str(folder)}
+    if not wait:
+        return subprocess.Popen(line, cwd=PROJECT_ROOT, env=environment)
+    return subprocess.run(line, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    """Folder of runs in which one process has run the whole recipe."""
+    folder = tmp_path_factory.mktemp("single")
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def double(single, tmp_path_factory):
+    """Folder of runs in which two ranks have trained every stage, on the same data."""
+    folder = tmp_path_factory.mktemp("double")
+    done = run(folder, "--only", "00_start_here", ranks=2)
+    assert done.returncode == 0, done.stderr
+    shutil.copytree(single / "ranks/01_data_curation", folder / "ranks/01_data_curation")
+    done = run(folder, ranks=2)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def log_of(folder, stage):
+    return pd.read_csv(folder / "ranks" / stage / "log_history.csv").dropna(subset=["loss"])
+
+
+@pytest.mark.sequence
+@pytest.mark.parametrize("stage", TRAINED)
+def test_two_ranks_train_as_one_process(single, double, stage):
+    one, two = log_of(single, stage), log_of(double, stage)
+    assert list(one["step"]) == list(two["step"])
+    whole = slice(0, -1)  # the last row holds the epoch's incomplete batch
+    assert one["loss"][whole].to_numpy() == pytest.approx(two["loss"][whole].to_numpy(), abs=2e-3)
+    assert list(one["num_tokens"][whole]) == list(two["num_tokens"][whole])
+
+
+@pytest.mark.sequence
+def test_the_manifest_counts_the_ranks_and_nothing_of_them_is_left(double):
+    run_folder = double / "ranks"
+    for stage in (*TRAINED, "06_grpo", "12_algorithms"):
+        assert json.loads((run_folder / stage / "manifest.json").read_text())["ranks"] == 2
+    assert not list((run_folder / ".ranks").iterdir())
+    assert not list(run_folder.glob("*/checkpoints"))
+
+
+GROUPS = {
+    "REWARD_WEIGHTS": {"think_format": 1.0, "brevity": 0.5},
+    "PROMPTS_PER_STEP": 4,
+    "GROUP_SIZE": 4,
+    "MICRO_BATCH": 4,
+    "MAX_STEPS": 3,
+    "SAVE_STEPS": 9,
+    "MAX_NEW_TOKENS": 24,
+    "MODEL_FROM": "03_sft_stage2",
+}
+ALLOWED = {
+    "paid more than honest work": "the rewards of this test need no model",
+    "completions clipped": "the completions of this test are fixed",
+    "zero-variance groups": "the completions of this test are fixed",
+}
+
+
+@pytest.mark.sequence
+@pytest.mark.parametrize(
+    "notebook, more, columns",
+    [
+        (
+            "06_grpo",
+            {"HAND_STEPS": 0, "ALLOW_FAILED": ALLOWED, "REWARDS_FROM": "", "PROBE_PROMPTS": 2},
+            ("loss", "grad_norm", "reward_std", "rewards/think_format/mean"),
+        ),
+        ("12_algorithms", {"CRITIC_STEPS": 1}, ("value_loss", "rewards/think_format/mean")),
+    ],
+)
+def test_groups_rewards_and_gradients_are_those_of_one_process(
+    single, tmp_path, notebook, more, columns
+):
+    logs = {}
+    for world in (1, 2):
+        folder = tmp_path / str(world) / "ranks"
+        for name in ("01_data_curation", "03_sft_stage2"):
+            shutil.copytree(single / "ranks" / name, folder / name)
+        job = {"notebook": str(PROJECT_ROOT / "notebooks" / f"{notebook}.ipynb")}
+        job["parameters"] = GROUPS | more | {"RUN_DIR": str(folder), "RECIPE": "ranks"}
+        path = folder / "job.json"
+        path.write_text(json.dumps(job))
+        line = [sys.executable]
+        if world > 1:
+            line += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        done = subprocess.run(
+            [*line, str(WORKER), str(path)],
+            cwd=PROJECT_ROOT,
+            env=os.environ | {"ACCELERATE_USE_CPU": "true"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        frame = pd.read_csv(folder / notebook / "log_history.csv")
+        logs[world] = frame[frame[columns[-1]].notna()]
+    assert len(logs[1]) == len(logs[2]) == 3
+    for name in (*columns, "reward", "completions/mean_length", "num_tokens"):
+        one, two = logs[1][name].to_numpy(), logs[2][name].to_numpy()
+        assert one == pytest.approx(two, rel=1e-3, abs=1e-5), name
+    assert logs[1]["reward"].to_numpy()[0] != 0
+
+
+# --- restarts ---------------------------------------------------------------------
+
+
+def kill_rank_1(stage_folder, what, signal_number=signal.SIGKILL):
+    """Kill rank 1's kernel, or the process that started it, once there is a checkpoint."""
+    psutil = pytest.importorskip("psutil")
+    ends = time.time() + 120
+    while time.time() < ends:
+        if list(stage_folder.glob("checkpoints/checkpoint-*/trainer_state.json")):
+            for process in psutil.process_iter():
+                try:
+                    if what in " ".join(process.cmdline()) and (
+                        process.environ().get("RANK") == "1"
+                    ):
+                        process.send_signal(signal_number)
+                        return
+                except psutil.Error:
+                    continue
+        time.sleep(0.02)
+    raise AssertionError("no checkpoint, or no rank 1")
+
+
+def ready(single, tmp_path, name):
+    folder = tmp_path / name
+    for stage in ("00_start_here", "01_data_curation"):
+        shutil.copytree(single / "ranks" / stage, folder / "ranks" / stage)
+    return folder
+
+
+LONG = ("--only", "02_sft_stage1", "--set", "02_sft_stage1.EPOCHS=8")
+
+
+@pytest.mark.sequence
+@pytest.mark.parametrize("what", ["ipykernel", "runner.torchrun"])
+def test_a_killed_rank_is_started_again_and_the_end_is_the_same(single, tmp_path, what):
+    whole, killed = ready(single, tmp_path, "whole"), ready(single, tmp_path, "killed")
+    assert run(whole, *LONG, ranks=2).returncode == 0
+    process = run(killed, *LONG, ranks=2, wait=False)
+    kill_rank_1(killed / "ranks/02_sft_stage1", what)
+    assert process.wait(timeout=300) == 0
+    notebook = (killed / "ranks/02_sft_stage1/notebook.ipynb").read_text()
+    assert "went on from step" in notebook or "had ended at step" in notebook
+    one, two = log_of(whole, "02_sft_stage1"), log_of(killed, "02_sft_stage1")
+    both = one.merge(two, on="step")
+    assert len(both) >= 5
+    assert both["loss_x"].to_numpy() == pytest.approx(both["loss_y"].to_numpy(), rel=1e-6)
+
+
+@pytest.mark.sequence
+def test_what_two_ranks_began_one_process_goes_on_with(single, tmp_path):
+    folder = ready(single, tmp_path, "begun")
+    place = folder / "ranks/02_sft_stage1"
+    process = run(folder, *LONG, ranks=2, wait=False)
+    ends = time.time() + 120
+    while not list(place.glob("checkpoints/checkpoint-*/trainer_state.json")):
+        assert time.time() < ends and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 1
+    saved = next(place.glob("checkpoints/checkpoint-*"))
+    assert {path.name for path in saved.glob("rng_state*")} == {
+        "rng_state_0.pth",
+        "rng_state_1.pth",
+    }
+    done = run(folder, *LONG)
+    assert done.returncode == 0, done.stderr
+    assert "went on from step" in (place / "notebook.ipynb").read_text()
+
+
+@pytest.mark.sequence
+def test_an_error_is_told_once_with_its_rank_and_nothing_is_started_again(single, tmp_path):
+    folder = ready(single, tmp_path, "failing")
+    began = time.time()
+    done = run(folder, "--only", "02_sft_stage1", "--set", "02_sft_stage1.BATCH_SIZE=9", ranks=2)
+    assert done.returncode == 1 and time.time() - began < 120
+    last = done.stderr.strip().splitlines()[-1]
+    assert "a step's batch of 9 cannot be divided among 2 ranks" in last
+    assert last.startswith("error: rank ") and len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,94 @@
+"""Engines that draw GRPO's completions: the course's loop, transformers, or vLLM.
+
+Another engine, or another number format, gives tokens other probabilities than the policy that
+is trained. GRPO's ratio then starts from the wrong place: it divides by the policy's own
+probability of a token, and not by that with which the token was drawn. The correction is
+importance sampling: each completion is weighted by policy / sampler (Yao et al. 2025, *Your
+Efficient RL Framework Secretly Brings You Off-Policy RL Training*); TRL leaves out those whose
+weight is above `LARGEST`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from trlm_utils.files import CourseError
+from trlm_utils.rollouts import Rollouts
+
+NAMES = ("course", "generate", "transformers", "vllm", "vllm_server")
+LARGEST = 3.0  # weight above which a completion is left out; TRL's default
+SHARE = 0.3  # of a card's memory for vLLM, beside the training
+
+
+def settings(name: str, corrected: bool = True) -> dict[str, Any]:
+    """What GRPOConfig gets for an engine.
+
+    Args:
+        name: course; generate (of the trained model); transformers (its continuous batching);
+            vllm (in the training's own process); vllm_server (``trl vllm-serve``, another card).
+        corrected: weigh completions by policy / sampler.
+
+    Raises:
+        CourseError: when vLLM is asked for and not installed.
+        ValueError: for an unknown name.
+    """
+    if name not in NAMES:
+        raise ValueError(f"ROLLOUTS is {name!r}: write one of {', '.join(NAMES)}")
+    found: dict[str, Any] = {
+        "vllm_importance_sampling_correction": corrected,
+        "vllm_importance_sampling_clip_max": LARGEST,
+    }
+    if name == "transformers":
+        return found | {"use_transformers_continuous_batching": True}
+    if name in ("course", "generate"):
+        return found
+    if importlib.util.find_spec("vllm") is None:
+        raise CourseError(
+            f"ROLLOUTS {name} needs the package vllm, and that a GPU: pip install 'trl[vllm]', "
+            "or ROLLOUTS course"
+        )
+    if name == "vllm_server":
+        return found | {"use_vllm": True, "vllm_mode": "server"}
+    return found | {
+        "use_vllm": True,
+        "vllm_mode": "colocate",
+        "vllm_gpu_memory_utilization": SHARE,
+    }
+
+
+def trainer_class(draw: Rollouts | None) -> type:
+    """TRL's GRPOTrainer; one that corrects where the course's own sampler asks for it.
+
+    TRL corrects only where vLLM draws. `Rollouts` returns the sampler's log-probabilities in the
+    same form, so the trainer is told that vLLM drew.
+
+    The log gets ``sampling/left_out``, the share of completions whose weight was too large,
+    beside TRL's ``sampling/importance_sampling_ratio``.
+    """
+    from trl import GRPOTrainer
+
+    if draw is None or not draw.corrected:
+        return GRPOTrainer
+
+    class CorrectedGRPO(GRPOTrainer):
+        def _generate_and_score_completions(self, inputs):  # noqa: ANN001, ANN202
+            self.use_vllm, self._last_loaded_step = True, self.state.global_step
+            try:
+                found = super()._generate_and_score_completions(inputs)
+            finally:
+                self.use_vllm = False
+            left_out = (found["importance_sampling_ratio"] == 0).float().mean()
+            everyone = self.accelerator.gather(left_out).mean().item()
+            mode = "train" if self.model.training else "eval"
+            self._metrics[mode]["sampling/left_out"].append(everyone)
+            return found
+
+        def _compute_loss(self, model, inputs):  # noqa: ANN001, ANN202
+            self.use_vllm = True
+            try:
+                return super()._compute_loss(model, inputs)
+            finally:
+                self.use_vllm = False
+
+    return CorrectedGRPO
