@@ -104,6 +104,8 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--seed", default="0", help="one, or several: 0,1,2")
         if name == "show":
             command.add_argument("--gpu", default="A100", help="card to estimate for (full scale)")
+            command.add_argument("--ranks", type=int, default=1, metavar="N", help="so many cards")
+            command.add_argument("--sharded", action="store_true", help="the model divided (FSDP)")
         command.add_argument("--set", action="append", default=[], metavar="S.NAME=VALUE")
     compared = commands.add_parser("compare", help="set the reports of recipes side by side")
     compared.add_argument("recipes", nargs="*", help="names; by default the six systems")
@@ -216,6 +218,10 @@ def _dispatch(options: argparse.Namespace) -> int:
             from trlm_utils.runner import estimate
 
             costs = f"\n{estimate.text(plan, options.gpu)}"  # before printing: may raise
+            if options.ranks > 1:
+                from trlm_utils.runner import cluster
+
+                costs += f"\n\n{cluster.text(plan, options.gpu, options.ranks, options.sharded)}"
         show(plan)
         if costs:
             print(costs)

@@ -45,8 +45,8 @@ class Ranks:
     settings: str = ""
 
     def trains(self, stage: StagePlan) -> bool:
-        """Whether this stage is one that runs on all ranks."""
-        return stage.notebook.stem in TRAINING
+        """Whether this stage runs on all ranks: it trains, and not only loads a model."""
+        return stage.notebook.stem in TRAINING and not stage.parameters.get("BASE_MODEL")
 
 
 def execute_on(
