@@ -47,6 +47,8 @@ def main(path):
             exec(compile("".join(cell["source"]), f"cell {number}", "exec"), space)
             if tags & {"settings", "parameters"}:
                 space.update(values)
+        if "stage" in space and (space["stage"].folder / "log_history.csv").exists():
+            return  # trained
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -103,6 +104,9 @@ def test_only_notebooks_that_train_run_on_ranks():
         (["--ranks", "2", "--jobs", "2"], "choose one"),
         (["--accelerate", "x.yaml"], "--accelerate is about them"),
         (["--ranks", "2", "--accelerate", "absent.yaml"], "no such file"),
+        (["--ranks", "2", "--nnodes", "2"], "several machines: --ranks N --nnodes M"),
+        (["--nnodes", "2", "--rdzv-endpoint", "a:1"], "several machines: --ranks N"),
+        (["--ranks", "1", "--node-rank", "1"], "machines are numbered from 0"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(words, said, capsys):
@@ -236,6 +240,24 @@ def test_groups_rewards_and_gradients_are_those_of_one_process(
         one, two = logs[1][name].to_numpy(), logs[2][name].to_numpy()
         assert one == pytest.approx(two, rel=1e-3, abs=1e-5), name
     assert logs[1]["reward"].to_numpy()[0] != 0
+
+
+@pytest.mark.sequence
+def test_two_machines_train_as_one_process(single, tmp_path):
+    """Two torchruns with one process each, that meet on this machine."""
+    folder = ready(single, tmp_path, "machines")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["--only", "02_sft_stage1", "--nnodes", "2", "--rdzv-endpoint", f"127.0.0.1:{port}"]
+    first = run(folder, *words, "--node-rank", "0", ranks=1, wait=False)
+    second = run(folder, *words, "--node-rank", "1", ranks=1, wait=False)
+    assert first.wait(timeout=240) == 0
+    assert second.wait(timeout=30) == 0  # it was told that the run is over
+    place = folder / "ranks/02_sft_stage1"
+    assert json.loads((place / "manifest.json").read_text())["ranks"] == 2
+    one, two = log_of(single, "02_sft_stage1"), log_of(folder, "02_sft_stage1")
+    assert one["loss"][:-1].to_numpy() == pytest.approx(two["loss"][:-1].to_numpy(), abs=2e-3)
 
 
 # --- restarts ---------------------------------------------------------------------

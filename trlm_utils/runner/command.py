@@ -38,12 +38,12 @@ from trlm_utils.runner import (
     report,
     report_texts,
     times,
+    torchrun,
 )
 from trlm_utils.runner.kernel import RunFailed
 from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.runner.pipeline import locked, run_folder, run_plan
 from trlm_utils.runner.recipes import Plan
-from trlm_utils.runner.torchrun import Ranks
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -71,6 +71,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--ranks", type=int, default=0, metavar="N", help="train on N processes, one to a card"
+    )
+    run.add_argument("--nnodes", type=int, default=1, metavar="N", help="of so many machines")
+    run.add_argument("--node-rank", type=int, default=0, metavar="N", help="this machine's number")
+    run.add_argument(
+        "--rdzv-endpoint", default="", metavar="HOST:PORT", help="where machines meet, on number 0"
     )
     run.add_argument(
         "--accelerate", default="", metavar="FILE", help="accelerate's settings for --ranks"
@@ -260,12 +265,17 @@ def _run(options: argparse.Namespace) -> int:
             for plan, folder in runs:
                 if len(runs) > 1:
                     print(_name(plan, folder), flush=True)
+                if many and many.node:
+                    torchrun.join(many, folder)
+                    continue
                 with locked(folder):
                     run_plan(plan, folder, **how)
     except RunFailed as error:
         if len(runs) == 1:
             raise
         failed = error  # the others are finished, and may be reported
+    if many and many.node:
+        return 0
     for recipe, plans in planned.items():
         try:
             _report(options, recipe, plans[-1][0])
@@ -297,7 +307,7 @@ def _submit(options: argparse.Namespace) -> int:
     return 0
 
 
-def _ranks(options: argparse.Namespace) -> Ranks | None:
+def _ranks(options: argparse.Namespace) -> torchrun.Ranks | None:
     """The ranks that ``--ranks`` asks for; None for one process."""
     if options.ranks < 0 or (options.accelerate and not options.ranks):
         raise RecipeError("--ranks is a number of processes; --accelerate is about them")
@@ -305,8 +315,15 @@ def _ranks(options: argparse.Namespace) -> Ranks | None:
         raise RecipeError("--ranks is about one stage at a time, --jobs about many: choose one")
     if options.accelerate and not Path(options.accelerate).is_file():
         raise RecipeError(f"--accelerate {options.accelerate}: no such file")
+    if (options.nnodes > 1) != bool(options.rdzv_endpoint) or (options.nnodes > 1) > options.ranks:
+        raise RecipeError(
+            "several machines: --ranks N --nnodes M --node-rank R --rdzv-endpoint H:P"
+        )
+    if not 0 <= options.node_rank < options.nnodes:
+        raise RecipeError(f"--node-rank {options.node_rank}: machines are numbered from 0")
     settings = str(Path(options.accelerate).resolve()) if options.accelerate else ""
-    return Ranks(options.ranks, settings) if options.ranks else None
+    where = (options.nnodes, options.node_rank, options.rdzv_endpoint)
+    return torchrun.Ranks(options.ranks, settings, *where) if options.ranks else None
 
 
 def _name(plan: Plan, folder: Path) -> str:

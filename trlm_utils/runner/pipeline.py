@@ -30,7 +30,7 @@ from trlm_utils.runner.kernel import Kernels, RunFailed, execute, kernels
 from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.runner.progress import watching
 from trlm_utils.runner.recipes import Plan, StagePlan
-from trlm_utils.runner.torchrun import Ranks, execute_on
+from trlm_utils.runner.torchrun import Ranks, execute_on, leading
 from trlm_utils.runner.warm import WarmKernel
 
 INDENT = " " * 6  # of messages below a stage's line
@@ -202,6 +202,7 @@ def run_plan(
     with (
         evaluating(plan, folder, [] if many else to_run) as beside,  # ranks need the cores
         kernels([] if many else to_run, plan.needs_hub) as ahead,
+        leading(many, folder),
     ):
         how = {"force": force, "verbose": verbose, "measured": measured, "many": many}
         _run_stages(plan, folder, chosen, beside, ahead, (resumed, kept), how)
@@ -269,7 +270,7 @@ def run_stage(
         took = dict(measured or {})
         if many and many.trains(stage):
             execute_on(many, stage, place, needs_hub, verbose)
-            took["ranks"] = many.here
+            took["ranks"] = many.all
         else:
             execute(stage, place, needs_hub, verbose, warm())
         wall = time.time() - began

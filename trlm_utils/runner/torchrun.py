@@ -4,6 +4,10 @@ Every process runs the whole notebook through papermill, with its rank in the en
 accelerate and TRL do the rest. Rank 0 writes the stage's folder. The others write to
 ``.ranks/<stage>/<rank>/`` in the run's folder, which is removed when the stage is finished.
 
+On several machines with the same folders, each starts the same command, with its own
+``--node-rank``. The first one runs the recipe; the others wait for its trainings and take part
+(`join`).
+
 A process that dies (killed, out of memory) makes torchrun start all of them again, from the
 last checkpoint, up to `RESTARTS` times. An error in a cell would only happen again: its rank
 leaves a note, and nothing is started a second time.
@@ -11,15 +15,17 @@ leaves a note, and nothing is started a second time.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from trlm_utils import machine, ranks
-from trlm_utils.files import PROJECT_ROOT, read_json, shown, write_json
+from trlm_utils.files import PROJECT_ROOT, CourseError, read_json, shown, write_json
 from trlm_utils.runner.kernel import RunFailed, environment, execute, kernel_environment
 from trlm_utils.runner.recipes import StagePlan
 
@@ -29,7 +35,8 @@ RESTARTS = 3
 LOOK = 0.2  # seconds between torchrun's looks at its processes
 # A rank whose peer died fails, too: it waits before it reports, so that torchrun ends it first.
 GRACE = 3.0
-FOLDER = ".ranks"
+FOLDER, JOB, OVER = ".ranks", "stage.json", "over.json"
+EARLY = 60.0  # seconds by which machine 0 may have begun a training before another joins it
 
 
 @dataclass(frozen=True)
@@ -39,10 +46,21 @@ class Ranks:
     Attributes:
         here: processes on this machine, one to a card.
         settings: a configuration file of accelerate (FSDP, DeepSpeed); empty means DDP.
+        nodes: number of machines, each with as many processes.
+        node: this machine's number; 0 runs the recipe.
+        endpoint: ``host:port`` where they meet, on machine 0.
     """
 
     here: int
     settings: str = ""
+    nodes: int = 1
+    node: int = 0
+    endpoint: str = ""
+
+    @property
+    def all(self) -> int:
+        """Number of processes on all machines."""
+        return self.here * self.nodes
 
     def trains(self, stage: StagePlan) -> bool:
         """Whether this stage runs on all ranks: it trains, and not only loads a model."""
@@ -64,19 +82,60 @@ def execute_on(
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     job = asdict(replace(plan, notebook=str(plan.notebook)))
-    write_json(scratch / "stage.json", job | {"folder": str(folder), "needs_hub": needs_hub})
-    code = _torchrun(many, scratch, verbose)
+    job |= {"folder": str(folder), "needs_hub": needs_hub, "id": f"{plan.stage}-{time.time()}"}
+    write_json(scratch / JOB, job)
+    code = _torchrun(many, scratch, job["id"], verbose)
     if code:
         raise RunFailed(_why(plan, scratch, code))
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _torchrun(many: Ranks, scratch: Path, verbose: bool) -> int:
-    """Run torchrun until all its processes have ended; returns its exit status."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+def join(many: Ranks, folder: Path) -> None:
+    """Take part in the trainings of a run that machine 0 runs, until it ends.
+
+    Args:
+        folder: folder of the run.
+    """
+    began, known = time.time(), set()
+    print(f"machine {many.node} waits for trainings in {shown(folder)}", flush=True)
+    while not (over := folder / FOLDER / OVER).exists() or over.stat().st_mtime < began:
+        for path in sorted((folder / FOLDER).glob(f"*/{JOB}")):
+            with contextlib.suppress(CourseError, KeyError):  # it was removed just now
+                job = read_json(path)
+                if job["id"] not in known and float(job["id"].rpartition("-")[2]) > began - EARLY:
+                    known.add(job["id"])
+                    code = _torchrun(many, path.parent, job["id"], False)
+                    print(f"{job['stage']} {'ended' if code == 0 else 'failed'}", flush=True)
+        time.sleep(LOOK)
+
+
+@contextlib.contextmanager
+def leading(many: Ranks | None, folder: Path) -> Iterator[None]:
+    """Context of a run; at its end the machines that joined it are told."""
+    try:
+        yield
+    finally:
+        if many and many.nodes > 1:
+            write_json(folder / FOLDER / OVER, {"at": time.time()})
+
+
+def _torchrun(many: Ranks, scratch: Path, name: str, verbose: bool) -> int:
+    """Run torchrun until all its processes have ended; returns its exit status.
+
+    Args:
+        name: what all machines call this training.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run"]
+    if many.nodes == 1:
+        command.append("--standalone")
+    else:
+        command += ["--nnodes", str(many.nodes), "--rdzv-backend", "c10d", "--rdzv-id", name]
+        command += ["--rdzv-endpoint", many.endpoint]
+        command += ["--rdzv-conf", f"is_host={int(many.node == 0)}"]
     command += ["--nproc-per-node", str(many.here), "--max-restarts", str(RESTARTS)]
     command += ["--monitor-interval", str(LOOK), "--module", "trlm_utils.runner.torchrun"]
-    with (scratch / "torchrun.log").open("w") as log, environment(_variables(many)):
+    log_file = "torchrun.log" if many.node == 0 else f"torchrun-{many.node}.log"
+    with (scratch / log_file).open("w") as log, environment(_variables(many)):
         out = None if verbose else log
         process = subprocess.Popen(
             [*command, str(scratch)], cwd=PROJECT_ROOT, stdout=out, stderr=out
@@ -141,7 +200,7 @@ def main(arguments: list[str]) -> int:
     scratch = Path(arguments[0])
     if any(scratch.glob("failed-*.json")):
         return 1
-    job, own = read_json(scratch / "stage.json"), ranks.rank()
+    job, own = read_json(scratch / JOB), ranks.rank()
     place = Path(job["folder"]) if own == 0 else scratch / str(own)
     place.mkdir(parents=True, exist_ok=True)
     values = job["parameters"]
