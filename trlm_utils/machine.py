@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from trlm_utils import ranks
+
 PACKAGES = (
     "torch",
     "transformers",
@@ -207,7 +209,7 @@ def limit_threads(model: Any = None) -> int:
     """Set the number of torch threads by the size of the model, and return it.
 
     Models under `MANY` parameters get one thread. Larger ones get all cores that this process
-    may use (by default torch starts one thread per visible core). Measured with
+    may use, shared with other ranks (by default torch starts one thread per core). Measured with
     `tools.threads` on two cores (``figures/threads.csv``): OpenMP's threads spin while they
     wait (busy waiting), so next to one busy process two threads take 2.6 to 21 times as long
     as one. The runner needs the second core for evaluation and for the next kernel, so it lets
@@ -222,7 +224,7 @@ def limit_threads(model: Any = None) -> int:
     import torch
 
     large = model is not None and model.num_parameters() >= MANY
-    torch.set_num_threads(cores() if large else 1)
+    torch.set_num_threads(max(1, cores() // ranks.here()) if large else 1)
     return torch.get_num_threads()
 
 

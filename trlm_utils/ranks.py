@@ -21,6 +21,20 @@ def world() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
+def here() -> int:
+    """Number of these processes on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def from_first(value: Any) -> Any:
+    """What rank 0 passes, on all ranks: for results that must not differ, such as draws."""
+    if world() == 1:
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    return broadcast_object_list([value])[0]
+
+
 def share(items: Sequence[Any]) -> Sequence[Any]:
     """This rank's part of items that all ranks hold: one after another, of equal size.
 

@@ -79,12 +79,18 @@ def logprobs_of(
     completions: Sequence[list[int]],
     *,
     temperature: float = 1.0,
-    batch_size: int = 64,
+    numbers: int = 2**27,
 ) -> list[list[float]]:
-    """Log-probability of each token of the completions, at the temperature of sampling."""
+    """Log-probability of each token of the completions, at the temperature of sampling.
+
+    Args:
+        numbers: largest number of logits in a forward pass; limits the memory.
+    """
     import torch
 
     found: list[list[float]] = []
+    longest = max((len(p) + len(c) for p, c in zip(prompts, completions, strict=True)), default=1)
+    batch_size = max(1, numbers // (longest * model.config.vocab_size))
     for first in range(0, len(prompts), batch_size):
         some = slice(first, first + batch_size)
         pairs = list(zip(prompts[some], completions[some], strict=True))
@@ -96,8 +102,10 @@ def logprobs_of(
         ids, mask = ids.to(model.device), mask.to(model.device)
         with generation.evaluating(model):
             scores = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
-        chosen = (scores.float() / temperature).log_softmax(-1).gather(-1, ids[:, 1:, None])
-        rows = chosen[..., 0].tolist()
+            chosen = scores.gather(-1, ids[:, 1:, None])[..., 0].float() / temperature
+            # row by row: all of them at once in fp32 would double the memory
+            rest = [(row.float() / temperature).logsumexp(-1) for row in scores]
+        rows = (chosen - torch.stack(rest)).tolist()
         for row, (p, c) in zip(rows, pairs, strict=True):
             found.append(row[len(p) - 1 : len(p) - 1 + len(c)])
     return found

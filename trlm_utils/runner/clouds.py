@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from trlm_utils import repository
 from trlm_utils.runner.parameters import RecipeError
@@ -19,37 +20,34 @@ FLAVORS = {"T4": "t4-small", "L4": "l4x1", "L40S": "l40sx1", "A10G": "a10g-small
 FLAVORS |= {"A100": "a100-large", "H200": "h200"}
 
 
-def text(kind: str, recipe: Sequence[str], scale: str, seeds: str, gpu: str) -> str:
-    """The task file or the command that runs recipes on one rented card.
+def text(kind: str, words: Sequence[str], gpu: str, cards: int = 1) -> str:
+    """The task file or the command that runs recipes on one rented machine.
 
     Args:
         kind: one of `KINDS`.
-        seeds: as on the command line, ``0,1,2``.
+        words: what follows ``python -m trlm_utils run``, the recipe first.
         gpu: the card's name, as T4 or A100.
+        cards: how many of them.
 
     Raises:
-        RecipeError: when Hugging Face has no machine with this card.
+        RecipeError: when Hugging Face has no machine with these cards.
     """
-    return {"sky": _sky, "hf": _hf}[kind](_run(recipe, scale, seeds), recipe[0], gpu)
+    run = shlex.join(["python", "-m", "trlm_utils", "run", *words])
+    return {"sky": _sky, "hf": _hf}[kind](run, Path(words[0]).stem, gpu, cards)
 
 
-def _run(recipe: Sequence[str], scale: str, seeds: str) -> str:
-    return shlex.join(
-        ["python", "-m", "trlm_utils", "run", *recipe, "--scale", scale, "--seed", seeds]
-    )
-
-
-def _sky(run: str, name: str, gpu: str) -> str:
+def _sky(run: str, name: str, gpu: str, cards: int) -> str:
     """SkyPilot copies the working directory; ``runs/`` stays on the cluster until it is fetched."""
     return f"""\
-# sky launch -c {name} {name}.sky.yaml      then: rsync -a {name}:sky_workdir/runs/ runs/
+# sky launch -c {name} {name}.sky.yaml --secret HF_TOKEN
+# then: rsync -a {name}:sky_workdir/runs/ runs/
 name: {name}
 workdir: .
 resources:
-  accelerators: {gpu}:1
+  accelerators: {gpu}:{cards}
   disk_size: 100
 secrets:
-  HF_TOKEN: null  # given with: --secret HF_TOKEN
+  HF_TOKEN: null  # given on the command line
 setup: |
   pip install -q -e .[run]
 run: |
@@ -57,10 +55,12 @@ run: |
 """
 
 
-def _hf(run: str, name: str, gpu: str) -> str:
+def _hf(run: str, name: str, gpu: str, cards: int) -> str:
     """A job keeps nothing when it ends: the bucket keeps the run's folder."""
-    if gpu not in FLAVORS:
-        raise RecipeError(f"--gpu {gpu}: Hugging Face Jobs has {', '.join(FLAVORS)}")
+    if gpu not in FLAVORS or cards > 1:
+        raise RecipeError(
+            f"{cards} x {gpu}: Hugging Face Jobs has one of {', '.join(FLAVORS)} here"
+        )
     clone = f"git clone -q --depth 1 --branch {repository.tag()} {repository.address()} course"
     inside = f"apt-get update -q && apt-get install -yq git && {clone} && cd course"
     inside += f" && pip install -q -e '.[run]' && TRLM_RUNS_DIR=/runs {run}"

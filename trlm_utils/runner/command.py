@@ -29,6 +29,7 @@ from typing import Any
 from trlm_utils.doctor import examine
 from trlm_utils.evaluation import arms
 from trlm_utils.files import CourseError, read_json, shown
+from trlm_utils.machine import visible_cards
 from trlm_utils.runner import (
     clouds,
     parameters,
@@ -295,7 +296,12 @@ def _submit(options: argparse.Namespace) -> int:
     if bool(options.cloud) == (options.slurm is not None):
         raise RecipeError("submit --slurm NAME=VALUE ..., or submit --print sky or hf")
     if options.cloud:
-        print(clouds.text(options.cloud, options.recipe, options.scale, options.seed, options.gpu))
+        for recipe in options.recipe:
+            _plans(options, recipe)  # what is wrong is said before a card is rented
+        words = [*options.recipe, "--scale", options.scale, "--seed", options.seed]
+        words += [word for value in options.set for word in ("--set", value)]
+        words += ["--ranks", str(options.ranks)] if options.ranks else []
+        print(clouds.text(options.cloud, words, options.gpu, max(1, options.ranks)))
         return 0
     runs = []
     for recipe in dict.fromkeys(options.recipe):
@@ -321,6 +327,11 @@ def _ranks(options: argparse.Namespace) -> torchrun.Ranks | None:
         )
     if not 0 <= options.node_rank < options.nnodes:
         raise RecipeError(f"--node-rank {options.node_rank}: machines are numbered from 0")
+    if options.nnodes > 1 and (len(options.recipe) > 1 or len(parse_seeds(options.seed)) > 1):
+        raise RecipeError("--nnodes is about one run: give one recipe and one --seed")
+    cards = len(visible_cards()[1])
+    if 0 < cards < options.ranks:
+        raise RecipeError(f"--ranks {options.ranks}: this machine has {cards} cards, one for each")
     settings = str(Path(options.accelerate).resolve()) if options.accelerate else ""
     where = (options.nnodes, options.node_rank, options.rdzv_endpoint)
     return torchrun.Ranks(options.ranks, settings, *where) if options.ranks else None

@@ -44,10 +44,13 @@ def run_folder(recipe: str, scale: str, seed: int) -> Path:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, shared: bool = False) -> Iterator[None]:
     """Context that locks a run's folder, so that no second runner uses it.
 
     The operating system releases the lock when the process ends.
+
+    Args:
+        shared: others that share may use it, too (`runner.slurm`).
 
     Raises:
         RecipeError: when another process has the lock.
@@ -60,7 +63,7 @@ def locked(folder: Path) -> Iterator[None]:
         return
     with (folder / ".lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError:
             raise RecipeError(f"another process is running a recipe in {shown(folder)}") from None
         yield

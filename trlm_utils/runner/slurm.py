@@ -24,7 +24,7 @@ from trlm_utils.files import PROJECT_ROOT, read_json, runs_root, shown, write_js
 from trlm_utils.runner import jobs, recipe_file, recipes, times
 from trlm_utils.runner.kernel import RunFailed
 from trlm_utils.runner.parameters import RecipeError
-from trlm_utils.runner.pipeline import locked, run_folder
+from trlm_utils.runner.pipeline import locked, run_folder, select_stages
 from trlm_utils.runner.recipes import StagePlan
 from trlm_utils.runner.torchrun import Ranks
 
@@ -50,7 +50,7 @@ def levels(
     found: list[list[tuple[Request, jobs.Run, StagePlan]]] = []
     depth: dict[str, int] = {}
     for request, run in runs:
-        for stage in times.to_run(run.plan.stages, run.folder, False):
+        for stage in times.to_run(select_stages(run.plan, run.folder), run.folder, False):
             key = jobs.key_of(stage.stage, run.folder)
             if key in depth:  # two recipes share it
                 continue
@@ -125,6 +125,7 @@ def submit(
         path = folder / f"level-{level}.sh"
         write_text(path, script(folder, level, len(tasks), options))
         numbers.append(_sbatch(path, numbers))
+        write_json(folder / SUBMITTED, numbers)  # at once: a later level may be refused
         print(f"level {level}: {len(tasks)} stages, job {numbers[-1]}", flush=True)
     path = folder / "reports.sh"
     write_text(path, _reports(folder, runs, options))
@@ -140,7 +141,7 @@ def _sbatch(path: Path, before: Sequence[str]) -> str:
         ["sbatch", "--parsable", *waits, str(path)], capture_output=True, text=True
     )
     if done.returncode:
-        raise RecipeError(f"sbatch: {done.stderr.strip().splitlines()[-1]}")
+        raise RecipeError(f"sbatch: {done.stderr.strip() or done.returncode}".replace("\n", "; "))
     return done.stdout.strip().split(";")[0]
 
 
@@ -148,15 +149,16 @@ def _unfinished(folder: Path) -> list[str]:
     """Numbers of the jobs of the last `submit` that are still waiting or running."""
     if not (folder / SUBMITTED).exists():
         return []
-    listed = subprocess.run(["squeue", "--noheader", "-o", "%A"], capture_output=True, text=True)
+    listed = subprocess.run(["squeue", "--noheader", "-o", "%F"], capture_output=True, text=True)
+    if listed.returncode:
+        raise RecipeError(f"squeue: {listed.stderr.strip()}".replace("\n", "; "))
     here = set(listed.stdout.split())
     return [number for number in read_json(folder / SUBMITTED) if number in here]
 
 
 def _reports(folder: Path, runs: Sequence[tuple[Request, jobs.Run]], options: Sequence[str]) -> str:
     """The script of the last job: the report of each recipe, over all its seeds."""
-    kept = [option for option in options if not option.startswith(("gpus", "gres"))]
-    head = [f"job-name={folder.parent.name}-reports", *kept, f"output={folder}/reports.log"]
+    head = [f"job-name={folder.parent.name}-reports", *options, f"output={folder}/reports.log"]
     lines = ["#!/bin/bash", *(f"#SBATCH --{option}" for option in head)]
     lines += [
         f"cd {shlex.quote(str(PROJECT_ROOT))}",
@@ -217,7 +219,7 @@ def run_task(task: dict, many: Ranks | None = None) -> str:
     if waiting:
         needed = ", ".join(one.stage for one in waiting)
         raise RunFailed(f"stage {stage.stage} needs {needed}, which is not finished")
-    with locked(folder / FOLDER / stage.stage):
+    with locked(folder, shared=True), locked(folder / FOLDER / stage.stage):
         try:
             return f"{stage.stage} {jobs.work(stage, folder, plan.needs_hub, 0.0, many=many)}"
         except jobs.StageFailed as error:

@@ -16,17 +16,22 @@ leaves a note, and nothing is started a second time.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from trlm_utils import machine, ranks
 from trlm_utils.files import PROJECT_ROOT, CourseError, read_json, shown, write_json
 from trlm_utils.runner.kernel import RunFailed, environment, execute, kernel_environment
+from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.runner.recipes import StagePlan
 
 # Notebooks that train with a trainer or loop that divides its batch among the ranks.
@@ -35,8 +40,8 @@ RESTARTS = 3
 LOOK = 0.2  # seconds between torchrun's looks at its processes
 # A rank whose peer died fails, too: it waits before it reports, so that torchrun ends it first.
 GRACE = 3.0
-FOLDER, JOB, OVER = ".ranks", "stage.json", "over.json"
-EARLY = 60.0  # seconds by which machine 0 may have begun a training before another joins it
+FOLDER, JOB, LEAD = ".ranks", "stage.json", "lead.json"
+BEAT, PATIENCE = 5.0, 120.0  # seconds between signs of life; without one, until a machine gives up
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ def execute_on(
     scratch.mkdir(parents=True)
     job = asdict(replace(plan, notebook=str(plan.notebook)))
     job |= {"folder": str(folder), "needs_hub": needs_hub, "id": f"{plan.stage}-{time.time()}"}
+    job["run"] = os.getpid()
     write_json(scratch / JOB, job)
     code = _torchrun(many, scratch, job["id"], verbose)
     if code:
@@ -95,28 +101,63 @@ def join(many: Ranks, folder: Path) -> None:
 
     Args:
         folder: folder of the run.
+
+    Raises:
+        RecipeError: when machine 0 gives no sign of life for `PATIENCE` seconds.
     """
-    began, known = time.time(), set()
     print(f"machine {many.node} waits for trainings in {shown(folder)}", flush=True)
-    while not (over := folder / FOLDER / OVER).exists() or over.stat().st_mtime < began:
-        for path in sorted((folder / FOLDER).glob(f"*/{JOB}")):
-            with contextlib.suppress(CourseError, KeyError):  # it was removed just now
-                job = read_json(path)
-                if job["id"] not in known and float(job["id"].rpartition("-")[2]) > began - EARLY:
+    place, seen, changed, known = folder / FOLDER, None, time.time(), set()
+    alive = None  # the run of which there was a sign of life
+    while time.time() - changed < PATIENCE:
+        sign = _read(place / LEAD)
+        if sign and sign != seen:
+            if seen is not None or not sign["over"]:  # not the last sign of an earlier run
+                alive, changed = sign["run"], time.time()
+            seen = sign
+        if sign and alive == sign["run"]:
+            if sign["over"]:
+                return
+            for path in sorted(place.glob(f"*/{JOB}")):
+                job = _read(path)
+                if job and job["run"] == alive and job["id"] not in known:
                     known.add(job["id"])
                     code = _torchrun(many, path.parent, job["id"], False)
+                    changed = time.time()
                     print(f"{job['stage']} {'ended' if code == 0 else 'failed'}", flush=True)
         time.sleep(LOOK)
+    raise RecipeError(f"no run of machine 0 in {shown(folder)} for {PATIENCE:.0f} seconds")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What the file holds; None while machine 0 has not written it, or has removed it."""
+    try:
+        return read_json(path)
+    except CourseError:
+        return None
 
 
 @contextlib.contextmanager
 def leading(many: Ranks | None, folder: Path) -> Iterator[None]:
-    """Context of a run; at its end the machines that joined it are told."""
+    """Context of a run on machine 0: other machines see that it lives, and when it ends."""
+    if many is None or many.nodes == 1:
+        yield
+        return
+    over = threading.Event()
+
+    def tell() -> None:
+        beats = 0
+        while not over.wait(BEAT if beats else 0):
+            beats += 1
+            write_json(folder / FOLDER / LEAD, {"run": os.getpid(), "beat": beats, "over": False})
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
     try:
         yield
     finally:
-        if many and many.nodes > 1:
-            write_json(folder / FOLDER / OVER, {"at": time.time()})
+        over.set()
+        teller.join()
+        write_json(folder / FOLDER / LEAD, {"run": os.getpid(), "beat": -1, "over": True})
 
 
 def _torchrun(many: Ranks, scratch: Path, name: str, verbose: bool) -> int:
@@ -138,7 +179,11 @@ def _torchrun(many: Ranks, scratch: Path, name: str, verbose: bool) -> int:
     with (scratch / log_file).open("w") as log, environment(_variables(many)):
         out = None if verbose else log
         process = subprocess.Popen(
-            [*command, str(scratch)], cwd=PROJECT_ROOT, stdout=out, stderr=out
+            [*command, str(scratch)],
+            cwd=PROJECT_ROOT,
+            stdout=out,
+            stderr=out,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
         try:
             return process.wait()
@@ -146,6 +191,13 @@ def _torchrun(many: Ranks, scratch: Path, name: str, verbose: bool) -> int:
             if process.poll() is None:  # interrupted: torchrun ends its processes
                 process.terminate()
                 process.wait()
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to end this process when the runner is killed: the ranks would go on without it."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def _variables(many: Ranks) -> dict[str, str]:
@@ -168,14 +220,17 @@ def accelerate_variables(path: str) -> dict[str, str]:
     import os
 
     from accelerate.commands import launch
-    from accelerate.utils.launch import prepare_multi_gpu_env
+    from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
     parser = launch.launch_command_parser()
     try:
         options = parser.parse_args(["--config_file", path, "notebook"])
         options, _, _ = launch._validate_launch_command(options)
-        found = prepare_multi_gpu_env(options)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if options.use_deepspeed:
+            found = prepare_deepspeed_cmd_env(options)[1]
+        else:
+            found = prepare_multi_gpu_env(options)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         raise RunFailed(f"accelerate cannot read {path}: {error}") from None
     return {name: value for name, value in found.items() if os.environ.get(name) != value}
 
@@ -187,8 +242,8 @@ def _why(plan: StagePlan, scratch: Path, code: int) -> str:
         first = min(notes, key=lambda note: note["at"])
         return f"rank {first['rank']}: {first['why']}"
     return (
-        f"stage {plan.stage} failed: its ranks died {RESTARTS + 1} times (torchrun ended with "
-        f"{code}, see {shown(scratch / 'torchrun.log')})"
+        f"stage {plan.stage} failed: torchrun ended with {code} and no rank left a note: they were "
+        f"killed {RESTARTS + 1} times, or did not meet (see {shown(scratch / 'torchrun.log')})"
     )
 
 

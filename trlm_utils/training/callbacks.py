@@ -156,11 +156,14 @@ def kept_checkpoints(folder: Path, tokenizer: Any) -> Any:
 
     class KeptCheckpoints(TrainerCallback):
         def on_save(self, args, state, control, model=None, **kwargs):  # noqa: ANN001
+            if not state.is_world_process_zero:
+                return
             models.save_model(model, tokenizer, folder / f"step_{state.global_step}" / "model")
 
         def on_train_begin(self, args, state, control, model=None, **kwargs):  # noqa: ANN001
             step = state.global_step  # above 0 when resumed: on_save may have been interrupted
-            if step and not (folder / f"step_{step}" / "model").exists():
+            first = state.is_world_process_zero
+            if step and first and not (folder / f"step_{step}" / "model").exists():
                 self.on_save(args, state, control, model)
 
     return KeptCheckpoints()

@@ -47,7 +47,7 @@ def make_config(config_class: type, **settings: Any) -> Any:
 
     Raises:
         ValueError: for a setting that the class does not have, naming the replacement; for a
-            batch that the ranks cannot share.
+            batch that the ranks cannot share; for continuous batching in half precision.
     """
     known = {f.name for f in dataclasses.fields(config_class) if f.init}
     for name in settings:
@@ -56,6 +56,13 @@ def make_config(config_class: type, **settings: Any) -> Any:
             instead = RENAMED.get(name) or (near[0] if near else "")
             advice = f"; today: {instead}" if instead else ""
             raise ValueError(f"{config_class.__name__} has no {name!r}{advice}")
+    if settings.get("use_transformers_continuous_batching") and (
+        settings.get("bf16") or settings.get("fp16")
+    ):
+        raise ValueError(
+            "ROLLOUTS transformers needs fp32: TRL 1.16 turns the trained weights to half "
+            "precision before it draws, and not back"
+        )
     return config_class(**for_ranks(settings, ranks.world()))
 
 
@@ -75,10 +82,9 @@ def for_ranks(settings: dict[str, Any], world: int) -> dict[str, Any]:
     passes = settings.get("gradient_accumulation_steps", 1)
     if (size * passes) % world:
         raise ValueError(f"a step's batch of {size * passes} cannot be divided among {world} ranks")
-    if passes % world == 0:
-        passes //= world
-    else:
-        size, passes = size * passes // world, 1
+    own = size * passes // world
+    size = max(number for number in range(1, size + 1) if own % number == 0)
+    passes = own // size
     divided = {"per_device_train_batch_size": size, "gradient_accumulation_steps": passes}
     if "steps_per_generation" in settings:
         divided["steps_per_generation"] = passes
