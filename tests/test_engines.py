@@ -63,9 +63,10 @@ def test_the_trainer_is_trls_where_the_policy_itself_draws(tokenizer):
     assert engines.trainer_class(copied) is not GRPOTrainer
 
 
-def test_log_probabilities_are_those_of_the_tokens_drawn(model):
+@pytest.mark.parametrize("numbers", [1, 2**20])  # one row at a time; all at once
+def test_log_probabilities_are_those_of_the_tokens_drawn(model, numbers):
     prompts, completions = [[5, 6, 7], [8]], [[9, 10], [11, 12, 13]]
-    found = logprobs_of(model, prompts, completions, temperature=0.7, batch_size=2)
+    found = logprobs_of(model, prompts, completions, temperature=0.7, numbers=numbers)
     for prompt, completion, row in zip(prompts, completions, found, strict=True):
         with torch.no_grad():
             scores = model(torch.tensor([prompt + completion])).logits[0].float() / 0.7
@@ -75,6 +76,31 @@ def test_log_probabilities_are_those_of_the_tokens_drawn(model):
             for at, token in zip(places, completion, strict=True)
         ]
         assert row == pytest.approx(by_hand, abs=1e-5)
+
+
+def test_continuous_batching_trains_a_step_and_wants_fp32(tokenizer, model, tmp_path):
+    def config(precision):
+        return configuration.make_config(
+            GRPOConfig,
+            **configuration.common_settings(tmp_path, precision, 0),
+            **configuration.grpo_batch(1, 2, 2),
+            **engines.settings("transformers"),
+            max_steps=1,
+            max_completion_length=4,
+            save_strategy="no",
+        )
+
+    with pytest.raises(ValueError, match="ROLLOUTS transformers needs fp32"):
+        config(machine.Precision(True, False, "test"))
+    trainer = engines.trainer_class(None)(
+        model,
+        reward_funcs=pay,
+        args=config(machine.Precision(False, False, "test")),
+        train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": "a b"}]}] * 2),
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    assert trainer.state.log_history[0]["completions/mean_length"] > 0
 
 
 # --- a sampler that is wrong on purpose -------------------------------------------

@@ -160,11 +160,14 @@ def cluster(tmp_path_factory):
         (folder / name).mkdir()
     (folder / "slurm.conf").write_text(CONFIGURATION.format(host=host, folder=folder))
     before, os.environ["SLURM_CONF"] = os.environ.get("SLURM_CONF"), str(folder / "slurm.conf")
-    _munge()
-    subprocess.run(["slurmctld", "-c"], check=True)
-    subprocess.run(["slurmd", "-c"], check=True)
     try:
-        ends = time.time() + 30
+        _munge()
+        subprocess.run(["slurmctld", "-c"], check=True)
+        subprocess.run(["slurmd", "-c"], check=True)
+    except (OSError, LookupError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"Slurm's daemons do not start here: {error}")
+    try:
+        ends = time.time() + 60
         while "idle" not in _said("sinfo", "--noheader", "-o", "%t"):
             assert time.time() < ends, (folder / "ctld.log").read_text()[-2000:]
             time.sleep(0.5)
@@ -189,7 +192,7 @@ def _submit(recipe):
 
 
 def _wait():
-    ends = time.time() + 400
+    ends = time.time() + 900
     while _said("squeue", "--noheader").strip():
         assert time.time() < ends, _said("squeue")
         time.sleep(1)
