@@ -78,29 +78,9 @@ def test_log_probabilities_are_those_of_the_tokens_drawn(model, numbers):
         assert row == pytest.approx(by_hand, abs=1e-5)
 
 
-def test_continuous_batching_trains_a_step_and_wants_fp32(tokenizer, model, tmp_path):
-    def config(precision):
-        return configuration.make_config(
-            GRPOConfig,
-            **configuration.common_settings(tmp_path, precision, 0),
-            **configuration.grpo_batch(1, 2, 2),
-            **engines.settings("transformers"),
-            max_steps=1,
-            max_completion_length=4,
-            save_strategy="no",
-        )
-
+def test_continuous_batching_in_half_precision_is_refused():
     with pytest.raises(ValueError, match="ROLLOUTS transformers needs fp32"):
-        config(machine.Precision(True, False, "test"))
-    trainer = engines.trainer_class(None)(
-        model,
-        reward_funcs=pay,
-        args=config(machine.Precision(False, False, "test")),
-        train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": "a b"}]}] * 2),
-        processing_class=tokenizer,
-    )
-    trainer.train()
-    assert trainer.state.log_history[0]["completions/mean_length"] > 0
+        configuration.make_config(GRPOConfig, bf16=True, **engines.settings("transformers"))
 
 
 # --- a sampler that is wrong on purpose -------------------------------------------

@@ -152,7 +152,7 @@ def test_what_is_made_again(tmp_path, monkeypatch, status, age, since, runs):
     os.utime(place, (now - age, now - age))
     fresh = []
 
-    def run_stage(*_, force):
+    def run_stage(*_, force, many):
         fresh.append(force)
         return "done"
 
