@@ -48,7 +48,7 @@ def runs_of(recipe, *seeds):
     found = []
     for seed in seeds or (0,):
         request = slurm.Request(str(recipe), "nano", seed)
-        plan, folder = slurm.plan_of(request)
+        plan, folder = slurm.plan_of(str(recipe), "nano", seed, [])
         found.append((request, jobs.Run(plan, folder, f"arrays, seed {seed}")))
     return found
 

@@ -6,9 +6,9 @@ the recipe qwen-gsm8k at full scale, with 64 prompts a step so that 64 ranks can
 
 from __future__ import annotations
 
-import re
 import sys
 
+from tools.publish import with_block
 from trlm_utils.files import PROJECT_ROOT, write_text
 from trlm_utils.runner import cluster, estimate, recipes
 from trlm_utils.runner.cluster import Cards, Share
@@ -52,9 +52,7 @@ def table(model: str) -> str:
 def page(text: str) -> str:
     """The page's text with its tables renewed."""
     for name, model in SIZES.items():
-        begin, end = f"<!-- {name} -->", f"<!-- end {name} -->"
-        block = f"{begin}\n{table(model)}\n{end}"
-        text = re.sub(rf"{begin}.*?{end}", lambda _, b=block: b, text, flags=re.DOTALL)
+        text = with_block(text, name, table(model), "python -m tools.cards")
     return text
 
 

@@ -323,11 +323,19 @@ def save_all(name: str, table: Any) -> None:
 
 def write_block(name: str, text: str) -> None:
     """Replace the text between the marks of this name in the README."""
-    begin, end = f"<!-- {name}: written by `make notebooks` -->", f"<!-- end of {name} -->"
     whole = README.read_text(encoding="utf-8")
+    README.write_text(with_block(whole, name, text), encoding="utf-8")
+
+
+def with_block(whole: str, name: str, text: str, by: str = "make notebooks") -> str:
+    """A page with the text between the marks of this name replaced.
+
+    Args:
+        by: the command that the mark names.
+    """
+    begin, end = f"<!-- {name}: written by `{by}` -->", f"<!-- end of {name} -->"
     pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
-    block = f"{begin}\n{text}\n{end}"
-    README.write_text(pattern.sub(lambda _: block, whole), encoding="utf-8")
+    return pattern.sub(lambda _: f"{begin}\n{text}\n{end}", whole)
 
 
 def check(path: Path) -> list[str]:

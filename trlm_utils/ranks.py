@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+FOLDER = ".ranks"  # in a run's folder: of each stage that is training, what ranks above 0 write
 
 
 def rank() -> int:
@@ -26,12 +29,18 @@ def here() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
+def folder(run: Path, stage: str) -> Path:
+    """Where the ranks of a stage leave what is not its result."""
+    return run / FOLDER / stage
+
+
 def from_first(value: Any) -> Any:
     """What rank 0 passes, on all ranks: for results that must not differ, such as draws."""
     if world() == 1:
         return value
     from accelerate.utils import broadcast_object_list
 
+    _join()
     return broadcast_object_list([value])[0]
 
 
@@ -50,6 +59,16 @@ def share(items: Sequence[Any]) -> Sequence[Any]:
 def wait() -> None:
     """Wait until every rank has come this far."""
     if world() > 1:
-        from accelerate import PartialState
+        _join().wait_for_everyone()
 
-        PartialState().wait_for_everyone()
+
+def _join() -> Any:
+    """accelerate's state of this process, connected with the other ranks.
+
+    Without a trainer before it accelerate would look for an accelerator only, find none on a CPU,
+    and take each rank for a process of its own.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))

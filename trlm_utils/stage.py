@@ -51,7 +51,7 @@ class Stage:
     def folder(self) -> Path:
         """This stage's own folder; of ranks above 0 a folder of their own (`runner.torchrun`)."""
         if ranks.rank():
-            return self.run_dir / ".ranks" / self.name / str(ranks.rank())
+            return ranks.folder(self.run_dir, self.name) / str(ranks.rank())
         return self.run_dir / self.name
 
     @property

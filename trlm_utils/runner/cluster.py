@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from trlm_utils.runner import estimate, work
 from trlm_utils.runner.estimate import Gpu, Model
-from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.runner.recipes import Plan, StagePlan
 from trlm_utils.runner.torchrun import Ranks
 
@@ -73,11 +72,7 @@ def of_plan(plan: Plan, cards: Cards) -> list[Share]:
     Raises:
         RecipeError: see `estimate.of_plan`.
     """
-    first = next((s.parameters for s in plan.stages if "HIDDEN_SIZE" in s.parameters), None)
-    if first is None:
-        raise RecipeError(f"{plan.recipe} ({plan.scale}) has no stage that makes its model")
-    name = first["ARCHITECTURE"]
-    model = estimate.model_of(name) if name else estimate.of_settings(first)
+    model = estimate.of_recipe(plan)
     stages = {stage.stage: stage for stage in plan.stages}
 
     def together(stage: StagePlan) -> int:
@@ -123,9 +118,7 @@ def _held(stage: StagePlan, model: Model, cards: Cards) -> float:
 
 def _together(stage: StagePlan, model: Model, cards: Cards) -> int:
     """Largest batch of completions that a rank can sample in its memory."""
-    free = cards.gpu.memory * 1e9 - _held(stage, model, cards)
-    fitting = int(free / estimate._completion_bytes(stage, model))
-    return max(1, min(estimate.TOGETHER, fitting))
+    return estimate.together(stage, model, cards.gpu, _held(stage, model, cards))
 
 
 def _sent(stage: StagePlan, done: work.Work, model: Model, ranks: int, sharded: bool) -> float:
@@ -151,9 +144,7 @@ def text(plan: Plan, name: str, ranks: int, sharded: bool = False) -> str:
     Raises:
         RecipeError: for an unknown card; or see `of_plan`.
     """
-    if name not in estimate.GPUS:
-        raise RecipeError(f"no card {name!r}; known: {', '.join(estimate.GPUS)}")
-    cards = Cards(estimate.GPUS[name], ranks, sharded)
+    cards = Cards(estimate.card(name), ranks, sharded)
     how = "sharded" if sharded else "each with the whole model"
     lines = [
         f"{ranks} x {name} ({cards.gpu.memory:.0f} GB), {how}, estimated",

@@ -35,7 +35,6 @@ from trlm_utils.runner import (
     parameters,
     probe,
     recipe_file,
-    recipes,
     report,
     report_texts,
     times,
@@ -43,7 +42,7 @@ from trlm_utils.runner import (
 )
 from trlm_utils.runner.kernel import RunFailed
 from trlm_utils.runner.parameters import RecipeError
-from trlm_utils.runner.pipeline import locked, run_folder, run_plan
+from trlm_utils.runner.pipeline import locked, plan_of, run_folder, run_plan
 from trlm_utils.runner.recipes import Plan
 
 
@@ -240,13 +239,8 @@ def _dispatch(options: argparse.Namespace) -> int:
 
 def _plans(options: argparse.Namespace, recipe: str) -> list[tuple[Plan, Path]]:
     """The plan and the folder of each seed of a recipe."""
-    name = recipe_file.run_name(recipe_file.find_recipe(recipe))
-    found = []
-    for seed in parse_seeds(options.seed):
-        folder = run_folder(name, options.scale, seed)
-        plan = recipes.load_plan(recipe, options.scale, seed, options.set, str(folder))
-        found.append((plan, folder))
-    return found
+    seeds = parse_seeds(options.seed)
+    return [plan_of(recipe, options.scale, seed, options.set) for seed in seeds]
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -295,19 +289,18 @@ def _submit(options: argparse.Namespace) -> int:
 
     if bool(options.cloud) == (options.slurm is not None):
         raise RecipeError("submit --slurm NAME=VALUE ..., or submit --print sky or hf")
+    # first, so that what is wrong is said before a card is rented
+    planned = {recipe: _plans(options, recipe) for recipe in dict.fromkeys(options.recipe)}
     if options.cloud:
-        for recipe in options.recipe:
-            _plans(options, recipe)  # what is wrong is said before a card is rented
         words = [*options.recipe, "--scale", options.scale, "--seed", options.seed]
         words += [word for value in options.set for word in ("--set", value)]
         words += ["--ranks", str(options.ranks)] if options.ranks else []
         print(clouds.text(options.cloud, words, options.gpu, max(1, options.ranks)))
         return 0
     runs = []
-    for recipe in dict.fromkeys(options.recipe):
-        for seed in parse_seeds(options.seed):
-            request = slurm.Request(recipe, options.scale, seed, tuple(options.set))
-            plan, folder = slurm.plan_of(request)
+    for recipe, plans in planned.items():
+        for plan, folder in plans:
+            request = slurm.Request(recipe, options.scale, plan.seed, tuple(options.set))
             runs.append((request, jobs.Run(plan, folder, _name(plan, folder))))
     slurm.submit(runs, options.slurm, options.ranks, options.dry_run)
     return 0

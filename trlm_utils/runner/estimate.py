@@ -186,8 +186,8 @@ def of_settings(values: dict[str, Any]) -> Model:
     return Model("", built.num_parameters(), width, layers, len(tokenizer), 2 * 4 * layers * width)
 
 
-def of_plan(plan: Plan, gpu: Gpu) -> list[Cost]:
-    """The cost of every stage that trains or samples, on a GPU.
+def of_recipe(plan: Plan) -> Model:
+    """The `Model` that a recipe trains.
 
     Raises:
         RecipeError: when the recipe neither names an architecture nor builds a model.
@@ -196,7 +196,27 @@ def of_plan(plan: Plan, gpu: Gpu) -> list[Cost]:
     if first is None:
         raise RecipeError(f"{plan.recipe} ({plan.scale}) has no stage that makes its model")
     name = first["ARCHITECTURE"]
-    model = model_of(name) if name else of_settings(first)
+    return model_of(name) if name else of_settings(first)
+
+
+def card(name: str) -> Gpu:
+    """The GPU of this name.
+
+    Raises:
+        RecipeError: for an unknown one; names those of `GPUS`.
+    """
+    if name not in GPUS:
+        raise RecipeError(f"no card {name!r}; known: {', '.join(GPUS)}")
+    return GPUS[name]
+
+
+def of_plan(plan: Plan, gpu: Gpu) -> list[Cost]:
+    """The cost of every stage that trains or samples, on a GPU.
+
+    Raises:
+        RecipeError: see `of_recipe`.
+    """
+    model = of_recipe(plan)
     stages = {stage.stage: stage for stage in plan.stages}
     counted = work.of_plan(plan, lambda stage: together(stage, model, gpu))
     return [of_stage(stages[done.stage], done, model, gpu) for done in counted]
@@ -225,9 +245,13 @@ def speeds_on(stage: StagePlan, done: work.Work, model: Model, gpu: Gpu) -> Spee
     )
 
 
-def together(stage: StagePlan, model: Model, gpu: Gpu) -> int:
-    """Largest batch of completions that a stage can sample in a GPU's memory."""
-    free = gpu.memory * 1e9 - static_bytes(stage, model)
+def together(stage: StagePlan, model: Model, gpu: Gpu, held: float | None = None) -> int:
+    """Largest batch of completions that a stage can sample in a GPU's memory.
+
+    Args:
+        held: bytes that are held all the time; by default `static_bytes`.
+    """
+    free = gpu.memory * 1e9 - (static_bytes(stage, model) if held is None else held)
     return max(1, min(TOGETHER, int(free / _completion_bytes(stage, model))))
 
 
@@ -341,9 +365,7 @@ def text(plan: Plan, name: str) -> str:
     Raises:
         RecipeError: for an unknown GPU; or see `of_plan`.
     """
-    if name not in GPUS:
-        raise RecipeError(f"no card {name!r}; known: {', '.join(GPUS)}")
-    gpu = GPUS[name]
+    gpu = card(name)
     costs = of_plan(plan, gpu)
     lines = ["Downloads", *(f"  {line}" for line in downloads(plan)), ""]
     lines.append(f"One {name} ({gpu.memory:.0f} GB, ${gpu.dollars:.2f} an hour), estimated")

@@ -16,7 +16,7 @@ from typing import Any
 
 from trlm_utils.doctor import MIN_FREE_MB, free_disk_mb
 from trlm_utils.files import free_name, read_json, runs_root, shown, write_json
-from trlm_utils.runner import probe, times
+from trlm_utils.runner import probe, recipe_file, recipes, times
 from trlm_utils.runner.beside import Beside, evaluating
 from trlm_utils.runner.digest import (
     changes,
@@ -41,6 +41,20 @@ def run_folder(recipe: str, scale: str, seed: int) -> Path:
     name = recipe if scale == "nano" else f"{recipe}-{scale}"
     folder = runs_root().resolve() / name
     return folder if seed == 0 else folder / f"seed-{seed}"
+
+
+def plan_of(recipe: str, scale: str, seed: int, settings: Sequence[str]) -> tuple[Plan, Path]:
+    """The plan of a recipe with one seed, and the folder of its run.
+
+    Args:
+        recipe: a name, or a path to a YAML file.
+        settings: overrides, as ``STAGE.NAME=VALUE``.
+
+    Raises:
+        RecipeError: when the recipe or a setting is wrong.
+    """
+    folder = run_folder(recipe_file.run_name(recipe_file.find_recipe(recipe)), scale, seed)
+    return recipes.load_plan(recipe, scale, seed, settings, str(folder)), folder
 
 
 @contextlib.contextmanager

@@ -21,10 +21,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trlm_utils.files import PROJECT_ROOT, read_json, runs_root, shown, write_json, write_text
-from trlm_utils.runner import jobs, recipe_file, recipes, times
+from trlm_utils.runner import jobs, times
 from trlm_utils.runner.kernel import RunFailed
 from trlm_utils.runner.parameters import RecipeError
-from trlm_utils.runner.pipeline import locked, run_folder, select_stages
+from trlm_utils.runner.pipeline import locked, plan_of, select_stages
 from trlm_utils.runner.recipes import StagePlan
 from trlm_utils.runner.torchrun import Ranks
 
@@ -72,14 +72,16 @@ def script(folder: Path, level: int, tasks: int, options: Sequence[str]) -> str:
     """
     head = [f"job-name={folder.parent.name}-{level}", f"array=0-{tasks - 1}", *options]
     head += [f"output={folder}/level-{level}-%a.log", "open-mode=append", "requeue"]
-    lines = ["#!/bin/bash", *(f"#SBATCH --{option}" for option in head)]
-    lines += [
-        f"cd {shlex.quote(str(PROJECT_ROOT))}",
-        f"export TRLM_RUNS_DIR={shlex.quote(str(runs_root().resolve()))}",
-        f"exec {shlex.quote(sys.executable)} -m trlm_utils.runner.slurm "
-        f"{shlex.quote(str(folder / f'level-{level}.json'))} $SLURM_ARRAY_TASK_ID",
-    ]
-    return "\n".join(lines) + "\n"
+    task = [sys.executable, "-m", "trlm_utils.runner.slurm", str(folder / f"level-{level}.json")]
+    return _batch(head, [f"exec {shlex.join(task)} $SLURM_ARRAY_TASK_ID"])
+
+
+def _batch(options: Sequence[str], commands: Sequence[str]) -> str:
+    """A batch script: options of sbatch, then commands in the project with this run's folders."""
+    lines = ["#!/bin/bash", *(f"#SBATCH --{option}" for option in options)]
+    lines.append(f"cd {shlex.quote(str(PROJECT_ROOT))}")
+    lines.append(f"export TRLM_RUNS_DIR={shlex.quote(str(runs_root().resolve()))}")
+    return "\n".join([*lines, *commands]) + "\n"
 
 
 def submit(
@@ -159,17 +161,13 @@ def _unfinished(folder: Path) -> list[str]:
 def _reports(folder: Path, runs: Sequence[tuple[Request, jobs.Run]], options: Sequence[str]) -> str:
     """The script of the last job: the report of each recipe, over all its seeds."""
     head = [f"job-name={folder.parent.name}-reports", *options, f"output={folder}/reports.log"]
-    lines = ["#!/bin/bash", *(f"#SBATCH --{option}" for option in head)]
-    lines += [
-        f"cd {shlex.quote(str(PROJECT_ROOT))}",
-        f"export TRLM_RUNS_DIR={shlex.quote(str(runs_root().resolve()))}",
-    ]
+    commands = []
     for request in {request.recipe: request for request, _ in runs}.values():
         command = [sys.executable, "-m", "trlm_utils", "report", request.recipe]
         command += ["--scale", request.scale]
         command += [part for setting in request.settings for part in ("--set", setting)]
-        lines.append(shlex.join(command))
-    return "\n".join(lines) + "\n"
+        commands.append(shlex.join(command))
+    return _batch(head, commands)
 
 
 def _print(
@@ -212,8 +210,7 @@ def run_task(task: dict, many: Ranks | None = None) -> str:
         RunFailed: when it fails, or a stage that it reads is not finished.
         RecipeError: when another process runs it.
     """
-    request = Request(task["recipe"], task["scale"], task["seed"], tuple(task["settings"]))
-    plan, folder = plan_of(request)
+    plan, folder = plan_of(task["recipe"], task["scale"], task["seed"], task["settings"])
     stage = next(one for one in plan.stages if one.stage == task["stage"])
     waiting = times.to_run([one for one in plan.stages if one.stage in stage.reads], folder, False)
     if waiting:
@@ -224,15 +221,6 @@ def run_task(task: dict, many: Ranks | None = None) -> str:
             return f"{stage.stage} {jobs.work(stage, folder, plan.needs_hub, 0.0, many=many)}"
         except jobs.StageFailed as error:
             raise RunFailed(error.why) from None
-
-
-def plan_of(request: Request) -> tuple[recipes.Plan, Path]:
-    """The plan and the folder of a request."""
-    name = recipe_file.run_name(recipe_file.find_recipe(request.recipe))
-    folder = run_folder(name, request.scale, request.seed)
-    settings = list(request.settings)
-    plan = recipes.load_plan(request.recipe, request.scale, request.seed, settings, str(folder))
-    return plan, folder
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from typing import Any
 
 from trlm_utils import machine, ranks
 from trlm_utils.files import PROJECT_ROOT, CourseError, read_json, shown, write_json
-from trlm_utils.runner.kernel import RunFailed, environment, execute, kernel_environment
+from trlm_utils.runner.kernel import RunFailed, environment, execute
 from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.runner.recipes import StagePlan
 
@@ -40,7 +40,7 @@ RESTARTS = 3
 LOOK = 0.2  # seconds between torchrun's looks at its processes
 # A rank whose peer died fails, too: it waits before it reports, so that torchrun ends it first.
 GRACE = 3.0
-FOLDER, JOB, LEAD = ".ranks", "stage.json", "lead.json"
+JOB, LEAD = "stage.json", "lead.json"
 BEAT, PATIENCE = 5.0, 120.0  # seconds between signs of life; without one, until a machine gives up
 
 
@@ -83,7 +83,7 @@ def execute_on(
     Raises:
         RunFailed: says in one line which rank failed, what failed and where.
     """
-    scratch = folder.parent / FOLDER / plan.stage
+    scratch = ranks.folder(folder.parent, plan.stage)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     job = asdict(replace(plan, notebook=str(plan.notebook)))
@@ -106,14 +106,13 @@ def join(many: Ranks, folder: Path) -> None:
         RecipeError: when machine 0 gives no sign of life for `PATIENCE` seconds.
     """
     print(f"machine {many.node} waits for trainings in {shown(folder)}", flush=True)
-    place, seen, changed, known = folder / FOLDER, None, time.time(), set()
+    place, known = folder / ranks.FOLDER, set()
+    seen, changed = _read(place / LEAD), time.time()  # the first sign may be an earlier run's last
     alive = None  # the run of which there was a sign of life
     while time.time() - changed < PATIENCE:
         sign = _read(place / LEAD)
         if sign and sign != seen:
-            if seen is not None or not sign["over"]:  # not the last sign of an earlier run
-                alive, changed = sign["run"], time.time()
-            seen = sign
+            seen, alive, changed = sign, sign["run"], time.time()
         if sign and alive == sign["run"]:
             if sign["over"]:
                 return
@@ -142,13 +141,13 @@ def leading(many: Ranks | None, folder: Path) -> Iterator[None]:
     if many is None or many.nodes == 1:
         yield
         return
-    over = threading.Event()
+    place, over = folder / ranks.FOLDER / LEAD, threading.Event()
 
     def tell() -> None:
         beats = 0
         while not over.wait(BEAT if beats else 0):
             beats += 1
-            write_json(folder / FOLDER / LEAD, {"run": os.getpid(), "beat": beats, "over": False})
+            write_json(place, {"run": os.getpid(), "beat": beats, "over": False})
 
     teller = threading.Thread(target=tell, daemon=True)
     teller.start()
@@ -157,7 +156,7 @@ def leading(many: Ranks | None, folder: Path) -> Iterator[None]:
     finally:
         over.set()
         teller.join()
-        write_json(folder / FOLDER / LEAD, {"run": os.getpid(), "beat": -1, "over": True})
+        write_json(place, {"run": os.getpid(), "beat": -1, "over": True})
 
 
 def _torchrun(many: Ranks, scratch: Path, name: str, verbose: bool) -> int:
@@ -217,8 +216,6 @@ def accelerate_variables(path: str) -> dict[str, str]:
     Raises:
         RunFailed: when accelerate does not accept the file.
     """
-    import os
-
     from accelerate.commands import launch
     from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
@@ -264,8 +261,7 @@ def main(arguments: list[str]) -> int:
         values = values | {name: silent[name] for name in silent.keys() & values.keys()}
     plan = StagePlan(job["stage"], Path(job["notebook"]), values, tuple(job["reads"]))
     try:
-        with environment(kernel_environment(job["needs_hub"], values)):
-            execute(plan, place, job["needs_hub"], verbose=False)
+        execute(plan, place, job["needs_hub"], verbose=False)
     except RunFailed as error:
         if "its process was killed" in str(error):
             print(error, flush=True)  # torchrun starts all ranks again
