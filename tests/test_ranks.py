@@ -114,6 +114,14 @@ def test_what_cannot_be_is_refused_in_one_line(words, said, capsys):
     assert said in capsys.readouterr().err
 
 
+def test_a_file_that_accelerate_cannot_read_is_told_before_anything_runs(tmp_path, capsys):
+    path = tmp_path / "bad.yaml"
+    path.write_text("distributed_type: [FSDP")
+    assert command.main(["run", "smoke", "--ranks", "2", "--accelerate", str(path)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and "bad.yaml: accelerate cannot use it: " in said[0]
+
+
 def test_settings_of_accelerate_reach_the_ranks(tmp_path):
     path = tmp_path / "fsdp.yaml"
     path.write_text(

@@ -108,6 +108,18 @@ def test_a_task_whose_input_is_missing_says_so(recipe, capsys):
     assert said.startswith("error: stage reads_broken needs ") and "broken" in said
 
 
+@pytest.mark.parametrize(
+    "content, said", [(None, "is missing"), ('{"ranks": 0, "tas', "is damaged")]
+)
+def test_a_list_of_tasks_that_cannot_be_read_is_one_line(tmp_path, capsys, content, said):
+    level = tmp_path / "level-1.json"
+    if content:
+        level.write_text(content)
+    assert slurm.main([str(level), "0"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and said in lines[0]
+
+
 # --- a real Slurm -----------------------------------------------------------------
 
 CONFIGURATION = """\

@@ -326,6 +326,8 @@ def _ranks(options: argparse.Namespace) -> torchrun.Ranks | None:
     if 0 < cards < options.ranks:
         raise RecipeError(f"--ranks {options.ranks}: this machine has {cards} cards, one for each")
     settings = str(Path(options.accelerate).resolve()) if options.accelerate else ""
+    if settings:
+        torchrun.accelerate_variables(settings)  # what is wrong with it is said now
     where = (options.nnodes, options.node_rank, options.rdzv_endpoint)
     return torchrun.Ranks(options.ranks, settings, *where) if options.ranks else None
 

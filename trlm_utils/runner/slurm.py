@@ -20,7 +20,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from trlm_utils.files import PROJECT_ROOT, read_json, runs_root, shown, write_json, write_text
+from trlm_utils.files import (
+    PROJECT_ROOT,
+    CourseError,
+    read_json,
+    runs_root,
+    shown,
+    write_json,
+    write_text,
+)
 from trlm_utils.runner import jobs, times
 from trlm_utils.runner.kernel import RunFailed
 from trlm_utils.runner.parameters import RecipeError
@@ -192,12 +200,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("level", type=Path, help="the level's list of tasks")
     parser.add_argument("number", type=int, help="SLURM_ARRAY_TASK_ID")
     given = parser.parse_args(arguments)
-    level = read_json(given.level)
-    task = level["tasks"][given.number]
-    many = Ranks(level["ranks"]) if level["ranks"] else None
     try:
-        print(run_task(task, many), flush=True)
-    except (RunFailed, RecipeError) as error:
+        level = read_json(given.level)
+        many = Ranks(level["ranks"]) if level["ranks"] else None
+        print(run_task(level["tasks"][given.number], many), flush=True)
+    except (CourseError, RunFailed, RecipeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

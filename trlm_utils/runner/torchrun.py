@@ -214,8 +214,9 @@ def accelerate_variables(path: str) -> dict[str, str]:
     """The environment variables by which ``accelerate launch`` hands on a configuration file.
 
     Raises:
-        RunFailed: when accelerate does not accept the file.
+        RecipeError: when accelerate does not accept the file.
     """
+    import yaml
     from accelerate.commands import launch
     from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
@@ -227,8 +228,11 @@ def accelerate_variables(path: str) -> dict[str, str]:
             found = prepare_deepspeed_cmd_env(options)[1]
         else:
             found = prepare_multi_gpu_env(options)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise RunFailed(f"accelerate cannot read {path}: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError, ImportError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split())
+        raise RecipeError(
+            f"--accelerate {shown(Path(path))}: accelerate cannot use it: {why}"
+        ) from None
     return {name: value for name, value in found.items() if os.environ.get(name) != value}
 
 
