@@ -132,19 +132,23 @@ def test_settings_of_accelerate_reach_the_ranks(tmp_path):
     assert found["ACCELERATE_USE_FSDP"] == "true" and found["FSDP_VERSION"] == "2"
 
 
-def test_all_ranks_go_on_with_what_rank_0_drew():
+def test_all_ranks_go_on_with_what_rank_0_drew(tmp_path):
     """Before a trainer is made: accelerate then knows nothing of the other ranks."""
-    said = "from trlm_utils import ranks; print(ranks.from_first([ranks.rank()]), ranks.wait())"
+    said = (
+        "import sys; from pathlib import Path; from trlm_utils import ranks; "
+        "drawn = ranks.from_first([ranks.rank()]); ranks.wait(); "
+        "Path(sys.argv[1], str(ranks.rank())).write_text(repr(drawn))"
+    )
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*line, "--no-python", sys.executable, "-c", said],
+        [*line, "--no-python", sys.executable, "-c", said, str(tmp_path)],
         cwd=PROJECT_ROOT,
         env=os.environ | {"ACCELERATE_USE_CPU": "true"},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines() == ["[0] None"] * 2
+    assert {f.name: f.read_text() for f in tmp_path.iterdir()} == {"0": "[0]", "1": "[0]"}
 
 
 # --- two processes ----------------------------------------------------------------
