@@ -147,3 +147,11 @@ def test_a_running_stage_is_shown(folder, monkeypatch, stream):
     lines = stream.getvalue().splitlines()
     if not stream.isatty():  # told once, as nothing was new
         assert sum("rows 2 of 8" in line for line in lines) == 1, lines
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.4, "0 seconds"), (1.2, "1 second"), (59.4, "59 seconds"), (90, "1.5 minutes")],
+)
+def test_a_duration_is_told_in_words(seconds, told):
+    assert shown.duration(seconds) == told

@@ -4,6 +4,7 @@ import csv
 
 import pytest
 
+from trlm_utils.curation import dirt
 from trlm_utils.files import PROJECT_ROOT
 from trlm_utils.runner import recipes, work
 
@@ -114,5 +115,49 @@ def test_evaluation_by_hand(nano):
     assert nano["07_evaluation"].decoding == sum(-(-n // 256) for n in draws) * 160
 
 
-def test_stages_without_a_model_are_not_counted(nano):
-    assert "01_data_curation" not in nano
+def test_curation_trains_three_models_on_the_dirty_mixture(nano):
+    """2,000 rows each in batches of 16; 200 questions and 20 leaked ones, five times."""
+    done = nano["01_data_curation"]
+    assert (done.rows, done.passes) == (3 * 2000, 3 * 2000 / 16)
+    assert done.sampled == 3 * 220 * (1 + 4) * 64 / 2
+    assert "01_data_curation" not in counted("nano", overrides=["01_data_curation.DIRT_ROWS=0"])
+
+
+def test_each_kind_of_dirt_alone_has_half_the_rows():
+    """Five seeds, three arms of the mixture; the clean one and seven kinds at half its rows."""
+    done = counted("curation")["curation"]
+    assert done.rows == 5 * 2000 * (3 + (len(dirt.SHARES) + 1) / 2)
+
+
+def test_two_judges_by_hand():
+    """800 pairs of two replies and 3,000 solutions, twice, 32 a step."""
+    done = counted("algorithms")["11_reward_models"]
+    assert done.rows == 2 * (1600 + 3000) and done.passes == 2 * 3800 / 32
+    assert done.sampled == 0
+
+
+def test_the_live_section_trains_twice():
+    """30 steps of 128 completions each; 64 prompts before the first and after every fifth."""
+    done = counted("deep_dives")["13_reward_lab"]
+    assert done.passes == 60
+    assert done.sampled == (60 * 128 + 14 * 64) * 65
+    assert "13_reward_lab" not in counted("deep_dives", overrides=["13_reward_lab.LIVE_STEPS=0"])
+
+
+def test_signals_draw_and_read_what_they_draw():
+    """640 prompts, 8 completions, four rounds; 100 held-out prompts five times."""
+    found = counted("algorithms")
+    done = found["14_signals"]
+    assert done.passes == 640 * 8 / 32 and done.read == 0
+    assert done.sampled == (640 * 8 + 5 * 100) * 65
+    assert found["sig-teacher"].read == found["sig-teacher"].padded  # the teacher reads them
+
+
+def test_single_questions_wait_for_each_other(nano):
+    """27 questions one by one, and 20 of each of two models in one batch."""
+    assert nano["08_use_it"].decoding == 27 * 160 + 160
+    assert nano["08_use_it"].trained == 0
+
+
+def test_notebooks_that_only_read_are_not_counted():
+    assert set(counted("deep_dives")) == {"13_reward_lab"}

@@ -24,7 +24,7 @@ START = "**Time and memory.**"
 CARDS = ("T4", "A100")  # a small card and a large one
 SYSTEMS = ("trlm", "qwen-rl")  # recipes whose full scale is estimated, in this order
 READING = ("09_real_model", "10_ablations")  # notebooks without a model
-TINY = "algorithms"  # the recipe of the course's own model with all its notebooks
+TINY = ("algorithms", "nano", "deep_dives")  # recipes of the course's own model
 
 
 def line(notebook: str) -> str:
@@ -54,10 +54,15 @@ def line(notebook: str) -> str:
 
 
 def estimated_tiny(notebook: str) -> str:
-    """The estimate for the course's own model; empty if a notebook hardly trains or samples."""
-    costs = on_cards(TINY, "nano", notebook)
-    if not costs or 3600 * min(cost.hours for cost in costs) < 1:
+    """The estimate for the course's own model; empty where no model runs."""
+    costs = next(filter(None, (on_cards(name, "nano", notebook) for name in TINY)), [])
+    if not costs:
         return ""
+    if 3600 * max(cost.hours for cost in costs) < 1:
+        return (
+            f"Estimated for this model: less than a second of sampling on a {CARDS[0]}; the rest "
+            "is the processor's work."
+        )
     return (
         f"Estimated for this model: {told(costs, 1)} of training and sampling (so small a "
         "model waits for its kernels to start)."
@@ -94,7 +99,8 @@ def on_cards(recipe: str, scale: str, notebook: str) -> list[estimate.Cost]:
 def all_costs(recipe: str, scale: str) -> list[Any]:
     """A recipe's plan, then for each of `CARDS` the costs of its stages, by name."""
     plan = recipes.load_plan(recipe, scale)
-    costs = [estimate.of_plan(plan, estimate.GPUS[card]) for card in CARDS]
+    model = estimate.of_recipe(recipes.load_plan(TINY[0])) if scale == "nano" else None
+    costs = [estimate.of_plan(plan, estimate.GPUS[card], model) for card in CARDS]
     return [plan, *({cost.stage: cost for cost in found} for found in costs)]
 
 

@@ -64,8 +64,7 @@ ASSUMPTIONS = (
     f"TRL's losses never hold a batch's logits: a tile of {TILE[0]:,} tokens x {TILE[1]:,} "
     "entries in half precision, and fp32 gradients of the hidden states and the output layer. "
     "PPO in notebook 12 holds all logits, three times in fp32",
-    "of the evaluation what is written to questions, not the choice among options; notebooks "
-    "01 and 11 are not counted",
+    "of the evaluation what is written to questions, not the choice among options",
     "no data loading, no waiting, no start of kernels and libraries; nothing here was measured",
 )
 
@@ -210,13 +209,16 @@ def card(name: str) -> Gpu:
     return GPUS[name]
 
 
-def of_plan(plan: Plan, gpu: Gpu) -> list[Cost]:
+def of_plan(plan: Plan, gpu: Gpu, model: Model | None = None) -> list[Cost]:
     """The cost of every stage that trains or samples, on a GPU.
+
+    Args:
+        model: what is trained; by default the recipe's own.
 
     Raises:
         RecipeError: see `of_recipe`.
     """
-    model = of_recipe(plan)
+    model = model or of_recipe(plan)
     stages = {stage.stage: stage for stage in plan.stages}
     counted = work.of_plan(plan, lambda stage: together(stage, model, gpu))
     return [of_stage(stages[done.stage], done, model, gpu) for done in counted]
@@ -263,7 +265,7 @@ def _drawn_bytes(values: dict[str, Any]) -> int:
 def static_bytes(stage: StagePlan, model: Model) -> float:
     """Bytes of the weights; for trained ones also gradients, AdamW's states, a sampling copy."""
     values = stage.parameters
-    if "MAX_STEPS" not in values or values.get("BASE_MODEL"):
+    if not work.trains(stage) or values.get("BASE_MODEL"):
         return _drawn_bytes(values) * model.size
     rank = values.get("LORA_RANK", 0)
     learned = _parameters(model.name, rank) if rank and model.name else model.size
@@ -278,7 +280,7 @@ def static_bytes(stage: StagePlan, model: Model) -> float:
 
 def training_bytes(stage: StagePlan, model: Model) -> float:
     """Bytes of activations and logits in a forward and backward pass."""
-    values = stage.parameters
+    values = work.settings_of(stage)
     tokens = _pass_tokens(values)
     again = values.get("CHECKPOINTING", False)
     layers = 2 * model.layers + 34 if again else 34 * model.layers

@@ -40,7 +40,7 @@ def line(found: dict[str, Any], now: float) -> str:
 def duration(seconds: float) -> str:
     """A duration as text: ``12 seconds``, ``1.4 minutes`` or ``2.5 hours``."""
     if seconds < 60:
-        return f"{seconds:.0f} seconds"
+        return f"{seconds:.0f} second{'s' * (round(seconds) != 1)}"
     if seconds < 5400:
         return f"{seconds / 60:.1f} minutes"
     return f"{seconds / 3600:.1f} hours"

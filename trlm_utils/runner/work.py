@@ -11,9 +11,10 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from trlm_utils import chat, nanoworld, tokenization
-from trlm_utils.curation import data_sets
+from trlm_utils.curation import data_sets, dirt
 from trlm_utils.evaluation import suites
 from trlm_utils.runner.recipes import Plan, StagePlan
 
@@ -21,6 +22,15 @@ FULL = 0.5  # assumed mean length of rows and completions, as a share of the tok
 COUNTED = 200  # number of NanoWorld rows whose tokens are counted
 LOOKED_AT = 150  # prompts with which notebooks 03 and 04 test a model
 FRESH = 200  # questions with which notebooks 00 and 02 test a model
+CLEANING = 3  # models that notebook 01 trains on a dirty mixture: dirty, fewer rows, cleaned
+LIVE_BUDGET = 130  # tokens of a completion in notebook 13
+# Notebooks whose cells train with settings of their own.
+OWN_SETTINGS = {
+    "01_data_curation": {"BATCH_SIZE": 16, "MAX_LENGTH": 320},
+    "11_reward_models": {},
+    "13_reward_lab": {"BATCH_SIZE": 128, "MAX_LENGTH": 512 + LIVE_BUDGET},
+    "14_signals": {},
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,16 @@ def of_plan(plan: Plan, together: Callable[[StagePlan], int], packs: bool = Fals
         if count:
             found.append(count(stage, source, together(stage), packs))
     return [work for work in found if work.trained or work.sampled]
+
+
+def settings_of(stage: StagePlan) -> dict[str, Any]:
+    """A stage's parameters, and what its notebook's cells set themselves."""
+    return OWN_SETTINGS.get(stage.notebook.stem, {}) | stage.parameters
+
+
+def trains(stage: StagePlan) -> bool:
+    """Whether a stage trains a model: optimizer states are held."""
+    return "MAX_STEPS" in stage.parameters or stage.notebook.stem in OWN_SETTINGS
 
 
 # --- data ---------------------------------------------------------------------------
@@ -284,14 +304,85 @@ def own_questions(values: dict, source: StagePlan | None) -> int:
     return len(taken & set(bands)) * made.get("EVAL_PER_BAND", 0)
 
 
-# Notebook -> function that counts its work. 01 uses no model; 11 is not counted.
+def curation(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
+    """01: a model trained on each arm of the dirty mixture, then asked."""
+    values, rows = stage.parameters, stage.parameters["DIRT_ROWS"]
+    if values["SOURCE"] != "nanoworld" or not rows:
+        return Work(stage.stage)
+    kinds = len(dirt.SHARES) + 1 if values["DIRT_KINDS"] else 0  # half the rows each
+    arms = CLEANING + kinds / 2
+    trainings = arms * len(values["DIRT_SEEDS"])
+    tokens = nanoworld_tokens("thinking", tuple(dirt.LENGTHS))
+    passes = trainings * rows / settings_of(stage)["BATCH_SIZE"]
+    work = Work(stage.stage, trainings * rows * tokens, trainings * rows * tokens, passes)
+    asked = min(200, rows // 10) + dirt.LEAKS
+    draws = [drawn(asked, 64, together), drawn(4 * asked, 64, together)]
+    more = [(trainings * tokens, trainings * steps) for tokens, steps in draws]
+    return _with_draws(replace(work, rows=trainings * rows), *more)
+
+
+def asking(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
+    """08: single questions, one after another, and two models asked the same ones."""
+    values, budget = stage.parameters, stage.parameters["MAX_NEW_TOKENS"]
+    single = 2 + 2 * 8 + len(nanoworld.BANDS) + 3
+    return _with_draws(
+        Work(stage.stage), drawn(single, budget, 1), drawn(2 * values["ASKED"], budget, together)
+    )
+
+
+def judges(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
+    """11: a model of outcomes, trained on both replies of pairs, and one of steps."""
+    values, mean = stage.parameters, nanoworld_tokens("thinking")
+    rows = values["EPOCHS"] * (2 * values["PAIRS_KEPT"] + values["PROCESS_ROWS"])
+    passes = values["EPOCHS"] * (values["PAIRS_KEPT"] + values["PROCESS_ROWS"])
+    passes /= values["BATCH_SIZE"]
+    longest = min(mean / FULL, values["MAX_LENGTH"])
+    return Work(stage.stage, rows * mean, rows * longest, passes, rows=rows)
+
+
+def live(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
+    """13: two short trainings with GRPO, 128 completions a step, 64 held-out questions."""
+    steps, size = 2 * stage.parameters["LIVE_STEPS"], settings_of(stage)["BATCH_SIZE"]
+    mean = nanoworld_tokens("prompt") + LIVE_BUDGET * FULL
+    tokens, decoding = drawn(size, LIVE_BUDGET, together)
+    work = Work(stage.stage, steps * size * mean, steps * size * mean / FULL, steps)
+    held_out = drawn(64, LIVE_BUDGET, together)
+    looks = steps // 5 + 2 * bool(steps)
+    return _with_draws(
+        work, (steps * tokens, steps * decoding), (looks * held_out[0], looks * held_out[1])
+    )
+
+
+def signals(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
+    """14: completions drawn and trained on, at most all of them; a teacher reads them."""
+    values, budget = stage.parameters, stage.parameters["MAX_NEW_TOKENS"]
+    rounds = values["SIGNAL"] in ("rejection", "random")
+    rows, batch = values["PROMPTS"] * values["SAMPLES"], values["BATCH_SIZE"]
+    draws = values["ROUNDS"] if rounds else math.ceil(rows / batch)
+    mean = prompt_tokens(source) + budget * FULL
+    padded = rows * (mean if rounds and packs else mean / FULL)
+    work = Work(stage.stage, rows * mean, padded, rows / batch, read=0 if rounds else padded)
+    tokens, decoding = drawn(rows / draws, budget, together)
+    held_out = drawn(data_sets.CHECK_PROMPTS, budget, together)
+    looks = 1 + (draws if rounds else draws // values["LOOK_EVERY"])
+    return _with_draws(
+        work, (draws * tokens, draws * decoding), (looks * held_out[0], looks * held_out[1])
+    )
+
+
+# Notebook -> function that counts its work; 09 and 10 only read.
 BY_NOTEBOOK = {
     "00_start_here": base,
+    "01_data_curation": curation,
     "02_sft_stage1": sft,
     "03_sft_stage2": sft,
     "04_dpo": dpo,
     "05_grpo_rewards": probe,
     "06_grpo": rollouts,
     "07_evaluation": evaluation,
+    "08_use_it": asking,
+    "11_reward_models": judges,
     "12_algorithms": rollouts,
+    "13_reward_lab": live,
+    "14_signals": signals,
 }
