@@ -216,6 +216,33 @@ def test_groups_of_arms_are_divided_into_pages_and_none_is_cut():
     assert [text.get_text() for text in only.texts] == ["second, against a"]
 
 
+def trainings():
+    """Two runs of two seeds, 12 steps; the second falls from 0.5 to 0, and has a KL."""
+    rows = []
+    for seed in (0, 1):
+        for step in range(1, 13):
+            rows.append({"run": "slow", "seed": seed, "step": step, "right": 0.5 + 0.1 * seed})
+            fast = 0.5 if step < 8 else 0.0
+            row = {"run": "fast", "seed": seed, "step": step, "right": fast, "kl": step / 10}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def test_trainings_are_drawn_as_means_over_seeds_beside_each_seed():
+    figure = arm_plots.plot_trainings(trainings(), {"share right": "right", "KL": "kl"})
+    right, kl = figure.axes
+    assert len(right.get_lines()) == 2 * (2 + 1)  # two seeds and a mean of each run
+    mean = next(line for line in right.get_lines() if line.get_label() == "slow")
+    assert list(mean.get_ydata()) == pytest.approx([0.55] * 12)
+    assert len(kl.get_lines()) == 3  # one run has no KL
+    assert not slide.problems(figure)
+
+
+def test_the_title_of_trainings_says_where_each_ends():
+    said = arm_plots.trainings_message(trainings(), "share right", "right")
+    assert said == "Share right at the end: slow: 0.55; fast: 0.00"
+
+
 def test_hack_bench_marks_what_is_paid_more_and_what_is_paid_the_same():
     rows = [
         {"mix": mix, "behaviour": name, "total": total, "margin": total - 1.0}

@@ -50,6 +50,14 @@ def test_arms_outside_the_ladder_have_a_line_without_seconds_or_rise():
     assert "| careful |  | 90.0 |  |  |  |  |" in results.results_table(report(), [arm])
 
 
+def test_arms_with_fewer_seeds_than_the_ladder_say_so():
+    arm = {"stage": "careful", "accuracy": 0.9, **KEY}
+    one = results.results_table(report(), [arm | {"seed": 0}])
+    assert "mean of 2 seeds (careful: 1 seeds) [lowest" in one
+    both = results.results_table(report(), [arm | {"seed": 0}, arm | {"seed": 1}])
+    assert "mean of 2 seeds [lowest" in both
+
+
 def row(stage, form, steps, checked, n=10, seed=0):
     names = {"stage": stage, "form": form, "decoding": "greedy", "steps": steps, "seed": seed}
     return names | {"accuracy": 1.0, "checked": checked, "n": n}

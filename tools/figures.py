@@ -40,6 +40,12 @@ SEED_0 = "seed 0"  # the notebooks' own training logs are of this seed
 CHECKED = 100  # prompts behind held_out_accuracy in the default recipe
 LIVE_PROMPTS = 64  # the same in the live section of notebook 13
 MIX = {"accuracy": 1.0, "think_format": 0.1, "repetition": 0.1}  # as in notebooks 05 and 13
+TRAININGS = {  # panel -> column, as in notebook 10
+    "accuracy on training prompts": "rewards/accuracy/mean",
+    "entropy": "entropy",
+    "completion length": "completions/mean_length",
+    "KL from the start": "kl",
+}
 SFT = {"loss on replies": ["loss"], "share of tokens predicted": ["mean_token_accuracy"]}
 Drawn = Iterator[tuple[str, Any, Any]]  # the figure's name without suffix, the figure, its rows
 
@@ -184,6 +190,7 @@ PAINTERS: dict[str, Callable[[str, Any], Drawn]] = {
     "voting": one(ladder_plots.plot_voting, BANDS_BY_LENGTH[:3]),
     "styles": styles,
     **dict.fromkeys((*ARMS, *SYSTEMS), arms),
+    "ablations_curves": one(arm_plots.plot_trainings, TRAININGS, "128 completions a step"),
     "algorithms": algorithms,
     **dict.fromkeys(("curation", "curation_tuned"), curation),
     "curation_differences": held_out_differences,

@@ -43,9 +43,11 @@ def results_table(report: Row, beside: Sequence[Row] = (), steps_beside: Sequenc
         cells += [rise(rises.get(stage)), f"{seconds[stage]:.0f}" if stage in seconds else ""]
         lines.append(f"| {stage} | {' | '.join(cells)} |")
     total = sum(seconds.values()) / 60
+    own = len({row["seed"] for row in beside})
+    of_arms = f" ({', '.join(arms)}: {own} seeds)" if own not in (0, len(report["seeds"])) else ""
     lines.append(
         f"\nAccuracy in % on `{band}`, n = {n} held-out questions, mean of "
-        f"{len(report['seeds'])} seeds [lowest to highest]; chat: asked through the chat "
+        f"{len(report['seeds'])} seeds{of_arms} [lowest to highest]; chat: asked through the chat "
         "template, plain: the question continued. Rises with their 95 % interval. Seconds are "
         f"those of seed {first}, {total:.1f} minutes together."
     )

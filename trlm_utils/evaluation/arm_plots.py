@@ -1,4 +1,4 @@
-"""Figures of arms: paired differences to the arm that each is compared with.
+"""Figures of arms: paired differences to the arm that each is compared with, and training logs.
 
 Each arm is asked the same questions as its reference, from the same seeds. The intervals of two
 accuracies carry what both share, so that they may overlap where the difference is clear.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trlm_utils import slide, titles
-from trlm_utils.plots import of_form
+from trlm_utils.plots import of_form, smoothed
 from trlm_utils.slide import COLOURS, MARKERS, STYLE
 
 BAND_COLOURS = {"in_distribution": COLOURS[6], "longer": COLOURS[2], "longest": COLOURS[3]}
@@ -113,3 +113,49 @@ def _ablations_title(figure: Any, rows: Any, decoding: str) -> None:
     band = rows["band"].iloc[0].replace("_", " ")
     about = titles.about(asked, seeds, more=f"paired differences; title: {band}, {decoding}")
     slide.put_title(figure, titles.verdicts(rows), about)
+
+
+def plot_trainings(curves: Any, panels: dict[str, str], asked: str = "") -> Any:
+    """Training logs of several runs side by side: a mean over seeds each, the seeds faint.
+
+    Args:
+        curves: rows with run (its label), seed, step, and the columns of the panels
+            (`evaluation.arms.curves`, with a label). A run without values of a column is left
+            out of its panel.
+        panels: panel title -> column.
+        asked: what one step's values are means of, as ``128 completions a step``.
+    """
+    import matplotlib.pyplot as plt
+
+    runs = list(dict.fromkeys(curves["run"]))
+    with plt.rc_context(STYLE):
+        figure, axes = slide.make_panels(len(panels), sharex=True)
+        for axis, (title, column) in zip(axes, panels.items(), strict=True):
+            for number, run in enumerate(runs):
+                rows = curves[(curves["run"] == run) & curves[column].notna()]
+                if rows.empty:
+                    continue
+                colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+                for _, own in rows.groupby("seed"):
+                    axis.plot(own["step"], own[column], color=colour, lw=1.0, alpha=0.25)
+                mean = smoothed(rows.groupby("step")[column].mean())
+                style = {"color": colour, "marker": marker, "markevery": max(1, len(mean) // 6)}
+                axis.plot(mean.index, mean, label=run, **style)
+            axis.set_title(title)
+        for axis in axes[-min(len(axes), slide.ACROSS.get(len(axes), 3)) :]:
+            axis.set_xlabel("step")
+        seeds = curves["seed"].nunique()
+        about = f"{asked + ', ' if asked else ''}{seeds} seeds; thick: mean, smoothed over 5 steps"
+        slide.put_title(figure, trainings_message(curves, *list(panels.items())[0]), about)
+        slide.put_legend(figure, axes)
+    plt.close(figure)
+    return figure
+
+
+def trainings_message(curves: Any, title: str, column: str) -> str:
+    """Where each run ends in one panel: the mean over the last five steps and the seeds."""
+    ends = []
+    for run, rows in curves[curves[column].notna()].groupby("run", sort=False):
+        last = sorted(set(rows["step"]))[-5:]
+        ends.append(f"{run}: {rows[rows['step'].isin(last)][column].mean():.2f}")
+    return f"{title[0].upper()}{title[1:]} at the end: {'; '.join(ends)}"
