@@ -2,13 +2,15 @@
 
 Executes the notebook's code cells with parameters, as papermill does. A completion depends on
 its prompt and on how often the prompt occurred before in the same call: a group that is split
-between ranks would get other completions. FILE is JSON: notebook, parameters.
+between ranks would get other completions. FILE is JSON: notebook, parameters, and optionally
+``divided`` (the weights are divided among the ranks) and ``sampled`` (completions are sampled).
 """
 
 import json
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 LEFT_OUT = {"exercise", "exercise-check", "solution", "colab"}
 
@@ -31,15 +33,26 @@ def fixed(tokenizer):
     return complete
 
 
+def divide():
+    """Let accelerate divide models among ranks on a CPU, as it does on cards alone."""
+    from accelerate import state
+
+    kinds = {kind.name: kind for kind in state.DistributedType}
+    state.DistributedType = SimpleNamespace(**kinds | {"MULTI_NPU": kinds["MULTI_CPU"]})
+
+
 def main(path):
+    job = json.loads(Path(path).read_text())
+    if job.get("divided"):
+        divide()
     from IPython.display import display
 
     from trlm_utils import generation, models
 
-    job = json.loads(Path(path).read_text())
     values = job["parameters"]
     folder = Path(values["RUN_DIR"]) / values["MODEL_FROM"] / "model"
-    generation.complete = fixed(models.load_tokenizer(folder))
+    if not job.get("sampled"):
+        generation.complete = fixed(models.load_tokenizer(folder))
     space = {"__name__": "__main__", "display": display}
     for number, cell in enumerate(json.loads(Path(job["notebook"]).read_text())["cells"]):
         tags = set(cell["metadata"].get("tags", []))

@@ -9,7 +9,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from trlm_utils import engines, generation, machine, models
 from trlm_utils.files import CourseError
-from trlm_utils.rollouts import InferenceCopy, Rollouts, logprobs_of
+from trlm_utils.inference_copy import InferenceCopy
+from trlm_utils.rollouts import Rollouts, logprobs_of
 from trlm_utils.training import configuration
 
 

@@ -6,6 +6,7 @@ those of one process by rounding; the last batch of an epoch may, as accelerate 
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,14 +14,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 
 from trlm_utils import ranks
 from trlm_utils.files import PROJECT_ROOT
 from trlm_utils.runner import command, recipes, torchrun
+from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.stage import Stage
+from trlm_utils.training.checkpoints import whole_checkpoints
 from trlm_utils.training.configuration import for_ranks
 
 RECIPE = Path(__file__).with_name("ranks.yaml")
@@ -82,7 +87,7 @@ def test_only_rank_0_writes_to_the_stages_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("RANK", "1")
     assert stage.folder == tmp_path / ".ranks" / "02_sft_stage1" / "1"
     assert stage.checkpoints == tmp_path / "02_sft_stage1" / "checkpoints"  # read by all
-    stage.save_model(None, None)  # would fail if it saved
+    stage.save_model(torch.nn.Linear(1, 1), None)  # would fail if it saved
 
 
 def test_only_notebooks_that_train_run_on_ranks():
@@ -122,13 +127,41 @@ def test_a_file_that_accelerate_cannot_read_is_told_before_anything_runs(tmp_pat
     assert len(said) == 1 and "bad.yaml: accelerate cannot use it: " in said[0]
 
 
+FSDP = "distributed_type: FSDP\nmixed_precision: 'no'\nfsdp_config: {{fsdp_version: {}}}\n"
+
+
+@pytest.mark.parametrize(
+    "device, text, recipe, said",
+    [
+        ("cpu", FSDP.format(2), "smoke", "on accelerators only"),
+        ("cuda", FSDP.format(1), "smoke", "fsdp_version: 2"),
+        ("cuda", FSDP.format(2), "algorithms", "PPO (12_algorithms) trains whole models"),
+    ],
+)
+def test_what_cannot_be_divided_is_told_before_anything_runs(
+    tmp_path, monkeypatch, device, text, recipe, said
+):
+    path = tmp_path / "divided.yaml"
+    path.write_text(text)
+    monkeypatch.setattr(torchrun.machine, "torch_device", lambda: SimpleNamespace(type=device))
+    with pytest.raises(RecipeError, match=re.escape(said)):
+        torchrun.check(torchrun.Ranks(2, str(path)), [recipes.load_plan(recipe)])
+
+
+def test_a_model_that_is_divided_on_cards_may_run(tmp_path, monkeypatch):
+    path = tmp_path / "divided.yaml"
+    path.write_text(FSDP.format(2))
+    monkeypatch.setattr(torchrun.machine, "torch_device", lambda: SimpleNamespace(type="cuda"))
+    torchrun.check(torchrun.Ranks(2, str(path)), [recipes.load_plan("nano")])
+
+
 def test_settings_of_accelerate_reach_the_ranks(tmp_path):
     path = tmp_path / "fsdp.yaml"
     path.write_text(
         "distributed_type: FSDP\nnum_processes: 2\nmixed_precision: 'no'\n"
         "fsdp_config:\n  fsdp_version: 2\n  fsdp_state_dict_type: FULL_STATE_DICT\n"
     )
-    found = torchrun.accelerate_variables(str(path))
+    found = torchrun.accelerate_variables(str(path), 2)
     assert found["ACCELERATE_USE_FSDP"] == "true" and found["FSDP_VERSION"] == "2"
 
 
@@ -225,6 +258,31 @@ ALLOWED = {
 }
 
 
+def work(single, folder, notebook, values, world, **job):
+    """Run a notebook on so many ranks without the runner (ranks_worker.py); its stage's folder."""
+    for name in ("00_start_here", "01_data_curation", "03_sft_stage2"):
+        if not (folder / name).exists():
+            shutil.copytree(single / "ranks" / name, folder / name)
+    job |= {"notebook": str(PROJECT_ROOT / "notebooks" / f"{notebook}.ipynb")}
+    job |= {"parameters": values | {"RUN_DIR": str(folder), "RECIPE": "ranks"}}
+    path = folder / "job.json"
+    path.write_text(json.dumps(job))
+    line = [sys.executable]
+    if world > 1:
+        line += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
+    more = {"ACCELERATE_USE_CPU": "true"} | (DIVIDED if job.get("divided") else {})
+    done = subprocess.run(
+        [*line, str(WORKER), str(path)],
+        cwd=PROJECT_ROOT,
+        env=os.environ | more,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / values.get("STAGE", notebook)
+
+
 @pytest.mark.sequence
 @pytest.mark.parametrize(
     "notebook, more, columns",
@@ -243,30 +301,107 @@ def test_groups_rewards_and_gradients_are_those_of_one_process(
     logs = {}
     for world in (1, 2):
         folder = tmp_path / str(world) / "ranks"
-        for name in ("01_data_curation", "03_sft_stage2"):
-            shutil.copytree(single / "ranks" / name, folder / name)
-        job = {"notebook": str(PROJECT_ROOT / "notebooks" / f"{notebook}.ipynb")}
-        job["parameters"] = GROUPS | more | {"RUN_DIR": str(folder), "RECIPE": "ranks"}
-        path = folder / "job.json"
-        path.write_text(json.dumps(job))
-        line = [sys.executable]
-        if world > 1:
-            line += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        done = subprocess.run(
-            [*line, str(WORKER), str(path)],
-            cwd=PROJECT_ROOT,
-            env=os.environ | {"ACCELERATE_USE_CPU": "true"},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        frame = pd.read_csv(folder / notebook / "log_history.csv")
+        place = work(single, folder, notebook, GROUPS | more, world)
+        frame = pd.read_csv(place / "log_history.csv")
         logs[world] = frame[frame[columns[-1]].notna()]
     assert len(logs[1]) == len(logs[2]) == 3
     for name in (*columns, "reward", "completions/mean_length", "num_tokens"):
         one, two = logs[1][name].to_numpy(), logs[2][name].to_numpy()
         assert one == pytest.approx(two, rel=1e-3, abs=1e-5), name
     assert logs[1]["reward"].to_numpy()[0] != 0
+
+
+# --- a model divided among the ranks (FSDP 2) -------------------------------------
+
+DIVIDED = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+}
+SHORT = {
+    "02_sft_stage1": {"MODEL_FROM": "00_start_here", "MAX_STEPS": 6, "SAVE_STEPS": 3},
+    "04_dpo": {"MODEL_FROM": "03_sft_stage2", "PAIRS": "dataset", "BATCH_SIZE": 8}
+    | {"MAX_STEPS": 3, "SAVE_STEPS": 9, "MAX_NEW_TOKENS": 48},
+    "06_grpo": GROUPS
+    | {"HAND_STEPS": 0, "ALLOW_FAILED": ALLOWED, "REWARDS_FROM": "", "PROBE_PROMPTS": 2}
+    | {"LOOK_EVERY": 2},
+}
+
+
+def weights_of(place):
+    from safetensors.torch import load_file
+
+    return load_file(place / "model" / "model.safetensors")
+
+
+@pytest.mark.sequence
+@pytest.mark.parametrize("notebook, apart", [("02_sft_stage1", 2e-3), ("04_dpo", 1e-5)])
+def test_a_divided_model_learns_what_a_whole_one_does(single, tmp_path, notebook, apart):
+    """Muon's steps are made equally long, so rounding counts for more in 02."""
+    places = [
+        work(
+            single, tmp_path / name / "ranks", notebook, SHORT[notebook], world, sampled=True, **how
+        )
+        for name, world, how in (("whole", 1, {}), ("divided", 2, {"divided": True}))
+    ]
+    one, two = map(weights_of, places)
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        assert weight.shape == two[name].shape
+        assert (weight - two[name]).abs().max() < apart, name
+    start = weights_of(tmp_path / "whole" / "ranks" / SHORT[notebook]["MODEL_FROM"])
+    assert max((one[name] - start[name]).abs().max() for name in one) > 10 * apart
+
+
+@pytest.mark.sequence
+def test_a_divided_policy_gets_the_same_gradients_from_the_same_completions(single, tmp_path):
+    values = SHORT["06_grpo"]
+    logs = []
+    for world in (1, 2):
+        folder = tmp_path / str(world) / "ranks"
+        place = work(single, folder, "06_grpo", values, world, divided=world > 1)
+        frame = pd.read_csv(place / "log_history.csv")
+        logs.append(frame[frame["reward_std"].notna()])
+    for name in ("grad_norm", "reward", "reward_std", "completions/mean_length"):
+        one, two = (log[name].to_numpy() for log in logs)
+        assert len(one) == 3 and one == pytest.approx(two, rel=1e-3), name
+
+
+@pytest.mark.sequence
+def test_each_rank_samples_from_a_divided_policy_by_itself(single, tmp_path):
+    """Completions end at other steps on the other rank: none may wait for its forward passes.
+
+    With adapters, which are merged into the copy that samples, and into what is saved.
+    """
+    values = SHORT["06_grpo"] | {"MAX_NEW_TOKENS": 64, "LORA_RANK": 4}
+    place = work(single, tmp_path / "ranks", "06_grpo", values, 2, divided=True, sampled=True)
+    log = pd.read_csv(place / "log_history.csv")
+    assert log["held_out_accuracy"].notna().sum() == 2  # before the first step, after the second
+    assert (log["grad_norm"].dropna() > 0).all()
+    start = weights_of(tmp_path / "ranks" / "03_sft_stage2")
+    end = weights_of(place)
+    assert {n: w.shape for n, w in end.items()} == {n: w.shape for n, w in start.items()}
+
+
+@pytest.mark.sequence
+def test_a_divided_training_goes_on_from_its_checkpoint(single, tmp_path):
+    folder, values = tmp_path / "ranks", SHORT["02_sft_stage1"]
+    how = {"divided": True, "sampled": True}
+    place = work(single, folder, "02_sft_stage1", values, 2, **how)
+    undisturbed = weights_of(place)
+    assert [c.name for c in whole_checkpoints(place / "checkpoints")] == [
+        "checkpoint-3",
+        "checkpoint-6",
+    ]
+    for left in ("model", "checkpoints/checkpoint-6"):
+        shutil.rmtree(place / left)
+    for left in ("log_history.csv", "checkpoints/trainer_state.json"):
+        (place / left).unlink()
+    shutil.rmtree(folder / ".ranks")
+    again = weights_of(work(single, folder, "02_sft_stage1", values, 2, **how))
+    assert all(again[name].equal(undisturbed[name]) for name in again)
 
 
 @pytest.mark.sequence

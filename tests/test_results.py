@@ -53,7 +53,7 @@ def test_arms_outside_the_ladder_have_a_line_without_seconds_or_rise():
 def test_arms_with_fewer_seeds_than_the_ladder_say_so():
     arm = {"stage": "careful", "accuracy": 0.9, **KEY}
     one = results.results_table(report(), [arm | {"seed": 0}])
-    assert "mean of 2 seeds (careful: 1 seeds) [lowest" in one
+    assert "mean of 2 seeds (careful: 1 seed) [lowest" in one
     both = results.results_table(report(), [arm | {"seed": 0}, arm | {"seed": 1}])
     assert "mean of 2 seeds [lowest" in both
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trlm_utils import models, nanoworld, tokenization
-from trlm_utils.rollouts import InferenceCopy
+from trlm_utils.inference_copy import InferenceCopy
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,9 @@ def results_table(report: Row, beside: Sequence[Row] = (), steps_beside: Sequenc
         lines.append(f"| {stage} | {' | '.join(cells)} |")
     total = sum(seconds.values()) / 60
     own = len({row["seed"] for row in beside})
-    of_arms = f" ({', '.join(arms)}: {own} seeds)" if own not in (0, len(report["seeds"])) else ""
+    of_arms = ""
+    if own not in (0, len(report["seeds"])):
+        of_arms = f" ({', '.join(arms)}: {own} seed{'s' * (own > 1)})"
     lines.append(
         f"\nAccuracy in % on `{band}`, n = {n} held-out questions, mean of "
         f"{len(report['seeds'])} seeds{of_arms} [lowest to highest]; chat: asked through the chat "

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
+from trlm_utils import ranks
 from trlm_utils.files import CourseError
 from trlm_utils.rollouts import Rollouts
 
@@ -70,7 +71,7 @@ def trainer_class(draw: Rollouts | None) -> type:
     from trl import GRPOTrainer
 
     if draw is None or not draw.corrected:
-        return GRPOTrainer
+        return ranks.taking_optimizers(GRPOTrainer)
 
     class CorrectedGRPO(GRPOTrainer):
         def _generate_and_score_completions(self, inputs):  # noqa: ANN001, ANN202
@@ -94,4 +95,4 @@ def trainer_class(draw: Rollouts | None) -> type:
             finally:
                 self.use_vllm = before
 
-    return CorrectedGRPO
+    return ranks.taking_optimizers(CorrectedGRPO)

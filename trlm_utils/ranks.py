@@ -56,6 +56,28 @@ def share(items: Sequence[Any]) -> Sequence[Any]:
     return items[rank() * size : (rank() + 1) * size]
 
 
+def divided() -> bool:
+    """Whether accelerate divides the weights among the ranks of this training (FSDP)."""
+    return os.environ.get("ACCELERATE_USE_FSDP") == "true"
+
+
+def taking_optimizers(trainer_class: type) -> type:
+    """The trainer class; with FSDP a subclass that takes ``optimizers`` there, too.
+
+    transformers refuses an optimizer that is given at the start. Set afterwards it is used as
+    it is, and accelerate exchanges its weights for the divided ones (FSDP 2).
+    """
+    if not divided():
+        return trainer_class
+
+    class TakingOptimizers(trainer_class):
+        def __init__(self, *given, optimizers=(None, None), **settings):  # noqa: ANN001, ANN002
+            super().__init__(*given, **settings)
+            self.optimizer, self.lr_scheduler = optimizers
+
+    return TakingOptimizers
+
+
 def wait() -> None:
     """Wait until every rank has come this far."""
     if world() > 1:

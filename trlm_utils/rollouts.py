@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from trlm_utils import chat, generation, models
+from trlm_utils import chat, generation
+from trlm_utils.inference_copy import InferenceCopy, divided
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,7 +24,8 @@ class Rollouts:
         batch_size: completions computed at once; by default `generation.usual_batch`.
         dtype: number format of the weights for sampling, one of `models.DTYPES`. If it is not
             float32, a copy of the policy (`InferenceCopy`) samples, which is faster on a GPU.
-            Its probabilities then differ slightly from those of the trained policy.
+            Its probabilities then differ slightly from those of the trained policy. A policy
+            whose weights are divided among ranks is always sampled through a whole copy.
         corrected: then return the copy's log-probabilities, too, so that the trainer can weigh
             completions by policy / sampler (`engines.trainer_class`). Costs a forward pass.
     """
@@ -48,6 +50,8 @@ class Rollouts:
         texts = [chat.render(self.tokenizer, prompt, prompt=True) for prompt in prompts]
         encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         policy = trainer.accelerator.unwrap_model(trainer.model)
+        if self.copy is None and divided(policy):
+            self.copy = InferenceCopy("float32")
         sampler = self.copy.of(policy) if self.copy else policy
         completions = generation.complete(
             sampler,
@@ -109,50 +113,3 @@ def logprobs_of(
         for row, (p, c) in zip(rows, pairs, strict=True):
             found.append(row[len(p) - 1 : len(p) - 1 + len(c)])
     return found
-
-
-class InferenceCopy:
-    """A copy of a model in another number format, for sampling only.
-
-    Every call of `of` updates its weights. The copy is built from the model's configuration,
-    because a deep copy of a model inside a TRL trainer would still call the original model.
-
-    Args:
-        dtype: number format of the copy's weights, one of `models.DTYPES`.
-    """
-
-    def __init__(self, dtype: str):
-        self.dtype = dtype
-        self.model: PreTrainedModel | None = None
-
-    def of(self, policy: Any) -> PreTrainedModel:
-        """The copy with the policy's current weights; LoRA adapters are merged into them."""
-        import torch
-
-        base = policy.get_base_model() if hasattr(policy, "get_base_model") else policy
-        if self.model is None:
-            self.model = self._made(base)
-        with torch.no_grad():
-            for name, weight in base.named_parameters():
-                if ".lora_" not in name:
-                    own = self.model.get_parameter(name.replace(".base_layer.", "."))
-                    own.copy_(weight)
-            for name, layer in base.named_modules():
-                if hasattr(layer, "get_delta_weight"):  # a layer with LoRA adapters
-                    change = sum(map(layer.get_delta_weight, layer.active_adapters))
-                    own = self.model.get_parameter(f"{name}.weight")
-                    own.copy_(layer.base_layer.weight + change)
-        return self.model
-
-    def _made(self, base: Any) -> PreTrainedModel:
-        """A model of the same configuration; building it leaves the random state unchanged."""
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        with torch.random.fork_rng():
-            copy = AutoModelForCausalLM.from_config(
-                base.config,
-                dtype=getattr(torch, self.dtype),
-                attn_implementation=base.config._attn_implementation,
-            )
-        return models.placed(copy).eval()

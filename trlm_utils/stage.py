@@ -100,10 +100,12 @@ class Stage:
     def save_model(self, model: Any, tokenizer: Any) -> None:
         """Save model and tokenizer to this stage's ``model/``, completely or not at all.
 
-        All ranks hold the same model, so only rank 0 saves it.
+        All ranks call it; rank 0 saves the model, gathered where its weights are divided.
         """
+        from trlm_utils.inference_copy import whole
         from trlm_utils.models import save_model
 
+        model = whole(model)
         if ranks.rank() == 0:
             save_model(model, tokenizer, self.folder / "model")
 

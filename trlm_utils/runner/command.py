@@ -248,6 +248,7 @@ def _run(options: argparse.Namespace) -> int:
     planned = {recipe: _plans(options, recipe) for recipe in dict.fromkeys(options.recipe)}
     runs = [one for plans in planned.values() for one in plans]
     many = _ranks(options)
+    torchrun.check(many, [plan for plan, _ in runs])
     if options.resume_from and len(runs) > 1:
         raise RecipeError("--resume-from is about one run: give one recipe and one --seed")
     how = {"start": options.start, "only": options.only, "force": options.force}
@@ -326,8 +327,6 @@ def _ranks(options: argparse.Namespace) -> torchrun.Ranks | None:
     if 0 < cards < options.ranks:
         raise RecipeError(f"--ranks {options.ranks}: this machine has {cards} cards, one for each")
     settings = str(Path(options.accelerate).resolve()) if options.accelerate else ""
-    if settings:
-        torchrun.accelerate_variables(settings)  # what is wrong with it is said now
     where = (options.nnodes, options.node_rank, options.rdzv_endpoint)
     return torchrun.Ranks(options.ranks, settings, *where) if options.ranks else None
 

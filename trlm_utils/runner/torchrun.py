@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from trlm_utils import machine, ranks
 from trlm_utils.files import PROJECT_ROOT, CourseError, read_json, shown, write_json
 from trlm_utils.runner.kernel import RunFailed, environment, execute
 from trlm_utils.runner.parameters import RecipeError
-from trlm_utils.runner.recipes import StagePlan
+from trlm_utils.runner.recipes import Plan, StagePlan
 
 # Notebooks that train with a trainer or loop that divides its batch among the ranks.
 TRAINING = ("00_start_here", "02_sft_stage1", "03_sft_stage2", "04_dpo", "06_grpo", "12_algorithms")
@@ -207,11 +207,14 @@ def _variables(many: Ranks) -> dict[str, str]:
     # a store that outlived a restart would give the new processes addresses of dead ones
     own = {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     own |= {"ACCELERATE_USE_CPU": "true"} if on_cpu else {}
-    return own | (accelerate_variables(many.settings) if many.settings else {})
+    return own | (accelerate_variables(many.settings, many.all) if many.settings else {})
 
 
-def accelerate_variables(path: str) -> dict[str, str]:
+def accelerate_variables(path: str, world: int) -> dict[str, str]:
     """The environment variables by which ``accelerate launch`` hands on a configuration file.
+
+    Args:
+        world: number of processes, whatever the file says.
 
     Raises:
         RecipeError: when accelerate does not accept the file.
@@ -222,7 +225,8 @@ def accelerate_variables(path: str) -> dict[str, str]:
 
     parser = launch.launch_command_parser()
     try:
-        options = parser.parse_args(["--config_file", path, "notebook"])
+        number = ["--num_processes", str(world)]
+        options = parser.parse_args(["--config_file", path, *number, "notebook"])
         options, _, _ = launch._validate_launch_command(options)
         if options.use_deepspeed:
             found = prepare_deepspeed_cmd_env(options)[1]
@@ -234,6 +238,29 @@ def accelerate_variables(path: str) -> dict[str, str]:
             f"--accelerate {shown(Path(path))}: accelerate cannot use it: {why}"
         ) from None
     return {name: value for name, value in found.items() if os.environ.get(name) != value}
+
+
+def check(many: Ranks | None, plans: Sequence[Plan]) -> None:
+    """Look at accelerate's settings before anything runs.
+
+    Raises:
+        RecipeError: when accelerate does not accept the file, when it would quietly train whole
+            models where the file asks for divided ones, or when a stage cannot train a divided one.
+    """
+    if many is None or not many.settings:
+        return
+    found, file = os.environ | accelerate_variables(many.settings, many.all), Path(many.settings)
+    fsdp = found.get("ACCELERATE_USE_FSDP") == "true"
+    if not fsdp and found.get("ACCELERATE_USE_DEEPSPEED") != "true":
+        return
+    head = f"--accelerate {shown(file)}: "
+    if machine.torch_device().type == "cpu":
+        raise RecipeError(f"{head}accelerate divides a model on accelerators only; leave it out")
+    if fsdp and found.get("FSDP_VERSION", "1") != "2":
+        raise RecipeError(f"{head}weights of FSDP 1 cannot be sampled from: fsdp_version: 2")
+    for stage in (stage for plan in plans for stage in plan.stages):
+        if stage.parameters.get("METHOD") == "ppo":
+            raise RecipeError(f"{head}PPO ({stage.stage}) trains whole models; leave it out")
 
 
 def _why(plan: StagePlan, scratch: Path, code: int) -> str:

@@ -84,6 +84,7 @@ def held_out_accuracy(
 
     from trlm_utils import answers, chat, generation
     from trlm_utils.files import read_rows, write_rows
+    from trlm_utils.inference_copy import whole
 
     prompts = [chat.render(tokenizer, row["prompt"], prompt=True) for row in rows]
     by_length = sorted(range(len(rows)), key=lambda i: len(prompts[i]))
@@ -95,7 +96,7 @@ def held_out_accuracy(
         def look(self, state, model):  # noqa: ANN001
             with torch.random.fork_rng():
                 drawn = generation.sample(
-                    model,
+                    whole(model),
                     tokenizer,
                     prompts,
                     max_new_tokens=max_new_tokens,
@@ -148,22 +149,23 @@ def _log(trainer: Any, entry: dict[str, float]) -> None:
 def kept_checkpoints(folder: Path, tokenizer: Any) -> Any:
     """A callback that saves the model of every checkpoint in ``<folder>/step_<n>/model``.
 
-    If the model has LoRA adapters, only these are saved; `models.load_model` merges them.
+    If the model has LoRA adapters, only these are saved; `models.load_model` merges them. A model
+    whose weights are divided among ranks is saved whole, adapters merged.
     """
     from transformers import TrainerCallback
 
-    from trlm_utils import models
+    from trlm_utils import models, ranks
+    from trlm_utils.inference_copy import whole
 
     class KeptCheckpoints(TrainerCallback):
         def on_save(self, args, state, control, model=None, **kwargs):  # noqa: ANN001
-            if not state.is_world_process_zero:
-                return
-            models.save_model(model, tokenizer, folder / f"step_{state.global_step}" / "model")
+            model = whole(model)  # on all ranks
+            if state.is_world_process_zero:
+                models.save_model(model, tokenizer, folder / f"step_{state.global_step}" / "model")
 
         def on_train_begin(self, args, state, control, model=None, **kwargs):  # noqa: ANN001
             step = state.global_step  # above 0 when resumed: on_save may have been interrupted
-            first = state.is_world_process_zero
-            if step and first and not (folder / f"step_{step}" / "model").exists():
+            if step and ranks.from_first(not (folder / f"step_{step}" / "model").exists()):
                 self.on_save(args, state, control, model)
 
     return KeptCheckpoints()

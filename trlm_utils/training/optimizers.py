@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from trlm_utils import ranks
+
 OPTIMIZERS = ("muon", "adamw")
 BETA2 = 0.98  # decay of AdamW's second moment: below the usual 0.999, as trainings are short
 FASTER = 10.0  # factor on the learning rate of the embedding rows of added think tokens
@@ -57,9 +59,13 @@ def muon(model: Any, rate: float, matrix_rate: float) -> Any:
     inside = {id(p) for p in matrices}
     others = [p for p in trained if id(p) not in inside]
     adam = {"lr": rate, "betas": (0.9, BETA2), "eps": 1e-8, "use_muon": False}
-    return Muon(
+    optimizer = Muon(
         [{"params": matrices, "lr": matrix_rate, "use_muon": True}, {"params": others} | adam]
     )
+    for group in optimizer.param_groups:
+        if "ns_coeffs" in group:  # by name: a checkpoint of FSDP turns its tuple into a list
+            group["ns_coeffs"] = "original"
+    return optimizer
 
 
 def adamw(
@@ -97,6 +103,9 @@ def faster_rows(model: Any, factor: float = FASTER) -> list[Any]:
 
     Returns:
         A list with one callback; empty if no think tokens were added.
+
+    Raises:
+        ValueError: when they were, and the weights are divided among ranks.
     """
     import torch
     from transformers import TrainerCallback
@@ -104,6 +113,8 @@ def faster_rows(model: Any, factor: float = FASTER) -> list[Any]:
     rows = getattr(model.config, "think_token_rows", None)
     if not rows:
         return []
+    if ranks.divided():
+        raise ValueError("with FSDP added think tokens cannot be trained faster: keep them text")
     tables = list({id(p): p for p in _tables(model) if p.ndim == 2}.values())
 
     class FasterRows(TrainerCallback):

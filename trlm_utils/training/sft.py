@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trlm_utils import ranks
 from trlm_utils.training import optimizers
 
 # Arguments of SFTTrainer that use the batch or the loss; with one of them TRL's trainer is used.
@@ -136,7 +137,7 @@ def make_trainer(model: Any, args: Any, **others: Any) -> Any:
         or OWN_WAYS & others.keys()
         or prompts_learned
     ):
-        return SFTTrainer(model, args=args, **others)
+        return ranks.taking_optimizers(SFTTrainer)(model, args=args, **others)
     trainer = _trained_tokens_only()(model, args=args, **others)
     if not trainer.aux_loss_enabled and keeps_apart(trainer.model):
         trainer.data_collator = PackedRows(trainer.processing_class.pad_token_id)
