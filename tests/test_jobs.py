@@ -3,19 +3,26 @@
 The tasks here stand in for stages; test_sequence.py runs real ones.
 """
 
+import contextlib
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from trlm_utils import machine
-from trlm_utils.files import write_json
+from trlm_utils.files import PROJECT_ROOT, write_json
 from trlm_utils.runner import jobs, recipes
 from trlm_utils.runner.parameters import RecipeError
 
 pytest.importorskip("distributed")
+psutil = pytest.importorskip("psutil")
+
+RECIPE = Path(__file__).with_name("ranks.yaml")
 
 
 def stand_in(stage, folder, needs_hub, since, *reads):
@@ -201,3 +208,76 @@ def test_no_scheduler_at_an_address_is_one_line():
     with pytest.raises(RecipeError, match="no Dask scheduler answers"):
         with jobs._client(1, "tcp://127.0.0.1:9"):
             pass
+
+
+# --- workers on other machines ----------------------------------------------------
+
+
+def dask(words, log, **environment):
+    """A process of Dask's command line, with its output in a file; a group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *words],
+        cwd=PROJECT_ROOT,
+        env=os.environ | environment,
+        stdout=log.open("w"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def kernels_of(process):
+    """Notebook kernels that a worker has started."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "ipykernel" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+@pytest.mark.sequence
+def test_two_machines_share_the_stages_and_one_that_is_lost_costs_only_its_own(tmp_path):
+    """Machines are played by two addresses of this one; each joins as the README says."""
+    place, runs = tmp_path / "scheduler.json", tmp_path / "runs"
+    started = []
+    try:
+        words = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+        words += ["--no-dashboard", "--scheduler-file", str(place)]
+        started.append(dask(words, tmp_path / "scheduler.log"))
+        ends = time.time() + 60
+        while not place.exists():
+            assert time.time() < ends
+            time.sleep(0.1)
+        address = json.loads(place.read_text())["address"]
+        machines = []
+        for host in ("127.0.0.1", "127.0.0.2"):
+            words = ["distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
+            words += ["--host", host, "--local-directory", str(tmp_path / host)]
+            machines.append(dask(words, tmp_path / f"{host}.log"))
+        started += machines
+        line = [sys.executable, "-m", "trlm_utils", "run", str(RECIPE), "--seed", "0,1"]
+        run = subprocess.Popen(
+            [*line, "--only", "00_start_here", "--address", address],
+            cwd=PROJECT_ROOT,
+            env=os.environ | {"TRLM_RUNS_DIR": str(runs)},
+            stdout=(tmp_path / "run.log").open("w"),
+            stderr=subprocess.STDOUT,
+        )
+        ends = time.time() + 120
+        while not all(map(kernels_of, machines)):
+            assert time.time() < ends and run.poll() is None, (tmp_path / "run.log").read_text()
+            time.sleep(0.1)
+        lost = [*psutil.Process(machines[1].pid).children(recursive=True)]
+        for process in [psutil.Process(machines[1].pid), *lost]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        assert run.wait(timeout=240) in (0, 1)
+        told = (tmp_path / "run.log").read_text()
+    finally:
+        for process in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert "2 stages of 2 runs on 2 workers" in told
+    for folder in (runs / "ranks", runs / "ranks" / "seed-1"):
+        manifest = json.loads((folder / "00_start_here" / "manifest.json").read_text())
+        assert manifest["status"] == "finished", told
