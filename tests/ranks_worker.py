@@ -61,6 +61,8 @@ def main(path):
             if tags & {"settings", "parameters"}:
                 space.update(values)
         if "stage" in space and (space["stage"].folder / "log_history.csv").exists():
+            weights = list(space["trainer"].model.parameters()) if job.get("divided") else []
+            assert all(hasattr(weight, "full_tensor") for weight in weights), "nothing was divided"
             return  # trained
 
 

@@ -61,8 +61,14 @@ RANKS = ["optimizer.pt", "scheduler.pt", "rng_state_0.pth", "rng_state_1.pth"]
         ),
     ],
 )
-def test_each_layout_is_whole_and_without_any_of_its_files_not(layout, names, tmp_path):
-    """Names as transformers 5.23 and accelerate 1.15 write them."""
+def test_each_layout_is_whole_and_without_any_of_its_files_not(
+    layout, names, tmp_path, monkeypatch
+):
+    """Names as transformers 5.23 and accelerate 1.15 write them.
+
+    A training with FSDP reads no others' checkpoints, and no other reads FSDP's.
+    """
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", str("fsdp" in layout).lower())
 
     def write(folder, chosen):
         for name in [*chosen, "trainer_state.json"]:
@@ -79,6 +85,8 @@ def test_each_layout_is_whole_and_without_any_of_its_files_not(layout, names, tm
         if left_out == "rng_state_0.pth":
             rest.remove("rng_state_1.pth")
         assert not write(tmp_path / left_out.replace("/", "_"), rest), left_out
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", str("fsdp" not in layout).lower())
+    assert checkpoints.whole_checkpoints(tmp_path / "all") == []
 
 
 def test_weights_in_several_files_are_whole_only_with_all_of_them(tmp_path, model):

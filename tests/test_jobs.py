@@ -19,7 +19,7 @@ from trlm_utils.files import PROJECT_ROOT, write_json
 from trlm_utils.runner import jobs, recipes
 from trlm_utils.runner.parameters import RecipeError
 
-pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed")
 psutil = pytest.importorskip("psutil")
 
 RECIPE = Path(__file__).with_name("ranks.yaml")
@@ -236,6 +236,7 @@ def kernels_of(process):
 
 
 @pytest.mark.sequence
+@pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is an address on Linux alone")
 def test_two_machines_share_the_stages_and_one_that_is_lost_costs_only_its_own(tmp_path):
     """Machines are played by two addresses of this one; each joins as the README says."""
     place, runs = tmp_path / "scheduler.json", tmp_path / "runs"
@@ -255,6 +256,8 @@ def test_two_machines_share_the_stages_and_one_that_is_lost_costs_only_its_own(t
             words += ["--host", host, "--local-directory", str(tmp_path / host)]
             machines.append(dask(words, tmp_path / f"{host}.log"))
         started += machines
+        with distributed.Client(address) as client:
+            client.wait_for_workers(2, timeout=60)
         line = [sys.executable, "-m", "trlm_utils", "run", str(RECIPE), "--seed", "0,1"]
         run = subprocess.Popen(
             [*line, "--only", "00_start_here", "--address", address],
@@ -262,7 +265,9 @@ def test_two_machines_share_the_stages_and_one_that_is_lost_costs_only_its_own(t
             env=os.environ | {"TRLM_RUNS_DIR": str(runs)},
             stdout=(tmp_path / "run.log").open("w"),
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
+        started.append(run)
         ends = time.time() + 120
         while not all(map(kernels_of, machines)):
             assert time.time() < ends and run.poll() is None, (tmp_path / "run.log").read_text()

@@ -4,6 +4,7 @@ With ``--ranks 2`` two processes train on this machine's CPU, with gloo. Losses 
 those of one process by rounding; the last batch of an epoch may, as accelerate fills it up.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -20,7 +21,7 @@ import pandas as pd
 import pytest
 import torch
 
-from trlm_utils import ranks
+from trlm_utils import machine, ranks
 from trlm_utils.files import PROJECT_ROOT
 from trlm_utils.runner import command, recipes, torchrun
 from trlm_utils.runner.parameters import RecipeError
@@ -127,32 +128,52 @@ def test_a_file_that_accelerate_cannot_read_is_told_before_anything_runs(tmp_pat
     assert len(said) == 1 and "bad.yaml: accelerate cannot use it: " in said[0]
 
 
-FSDP = "distributed_type: FSDP\nmixed_precision: 'no'\nfsdp_config: {{fsdp_version: {}}}\n"
+FSDP = "distributed_type: FSDP\nmixed_precision: 'no'\nfsdp_config: {{fsdp_version: {}{}}}\n"
+TWO, CARD = FSDP.format(2, ""), machine.Precision(True, False, "")
 
 
 @pytest.mark.parametrize(
-    "device, text, recipe, said",
+    "device, precision, text, stage, said",
     [
-        ("cpu", FSDP.format(2), "smoke", "on accelerators only"),
-        ("cuda", FSDP.format(1), "smoke", "fsdp_version: 2"),
-        ("cuda", FSDP.format(2), "algorithms", "PPO (12_algorithms) trains whole models"),
+        ("cpu", CARD, TWO, {}, "on accelerators only"),
+        ("cuda", CARD, FSDP.format(1, ""), {}, "fsdp_version: 2"),
+        ("cuda", CARD, FSDP.format(2, ", fsdp_offload_params: true"), {}, "fsdp_offload_params"),
+        ("cuda", machine.Precision(False, True, ""), TWO, {}, "fp16"),
+        ("cuda", CARD, TWO, {"stem": "12_algorithms"}, "trains whole models"),
+        ("cuda", CARD, TWO, {"ROLLOUTS": "generate"}, "ROLLOUTS course or vllm"),
     ],
 )
 def test_what_cannot_be_divided_is_told_before_anything_runs(
-    tmp_path, monkeypatch, device, text, recipe, said
+    tmp_path, monkeypatch, device, precision, text, stage, said
 ):
     path = tmp_path / "divided.yaml"
     path.write_text(text)
     monkeypatch.setattr(torchrun.machine, "torch_device", lambda: SimpleNamespace(type=device))
-    with pytest.raises(RecipeError, match=re.escape(said)):
-        torchrun.check(torchrun.Ranks(2, str(path)), [recipes.load_plan(recipe)])
+    monkeypatch.setattr(torchrun.machine, "detect_device", lambda: ("cuda", "a card"))
+    monkeypatch.setattr(torchrun.machine, "choose_precision", lambda *_: precision)
+    notebook = Path(stage.pop("stem", "06_grpo"))
+    plans = [SimpleNamespace(stages=[recipes.StagePlan("one", notebook, stage, ())])]
+    with pytest.raises(RecipeError, match=said):
+        torchrun.check(torchrun.Ranks(2, str(path)), plans)
+    torchrun.check(torchrun.Ranks(2), plans)  # without a file nothing is divided
+
+
+def test_zero_3_is_refused_and_zero_2_is_not(monkeypatch):
+    monkeypatch.setattr(torchrun.machine, "torch_device", lambda: SimpleNamespace(type="cuda"))
+    found = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}
+    assert "zero_stage: 2" in torchrun._not_divided(found, [])
+    assert torchrun._not_divided(found | {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}, []) == ""
 
 
 def test_a_model_that_is_divided_on_cards_may_run(tmp_path, monkeypatch):
     path = tmp_path / "divided.yaml"
-    path.write_text(FSDP.format(2))
+    path.write_text(TWO)
     monkeypatch.setattr(torchrun.machine, "torch_device", lambda: SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(torchrun.machine, "detect_device", lambda: ("cuda", "a card"))
+    monkeypatch.setattr(torchrun.machine, "choose_precision", lambda *_: CARD)
     torchrun.check(torchrun.Ranks(2, str(path)), [recipes.load_plan("nano")])
+    plans = [recipes.load_plan("algorithms")]  # with PPO, which is not asked for here
+    torchrun.check(torchrun.Ranks(2, str(path)), plans, only="algo-grpo")
 
 
 def test_settings_of_accelerate_reach_the_ranks(tmp_path):
@@ -179,6 +200,7 @@ def test_all_ranks_go_on_with_what_rank_0_drew(tmp_path):
         env=os.environ | {"ACCELERATE_USE_CPU": "true"},
         capture_output=True,
         text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert {f.name: f.read_text() for f in tmp_path.iterdir()} == {"0": "[0]", "1": "[0]"}
@@ -270,16 +292,27 @@ def work(single, folder, notebook, values, world, **job):
     line = [sys.executable]
     if world > 1:
         line += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
-    more = {"ACCELERATE_USE_CPU": "true"} | (DIVIDED if job.get("divided") else {})
-    done = subprocess.run(
+    more = {"ACCELERATE_USE_CPU": "true"}
+    if job.get("divided"):
+        page = (PROJECT_ROOT / "docs" / "cards_and_machines.md").read_text()
+        settings = folder / "divided.yaml"
+        settings.write_text(re.search("```\n(distributed_type: FSDP.*?)```", page, re.DOTALL)[1])
+        more |= torchrun.accelerate_variables(str(settings), world)
+    log = folder / "worker.log"
+    process = subprocess.Popen(
         [*line, str(WORKER), str(path)],
         cwd=PROJECT_ROOT,
         env=os.environ | more,
-        capture_output=True,
-        text=True,
-        timeout=300,
+        stdout=log.open("w"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    try:
+        code = process.wait(timeout=300)
+    finally:  # ranks that wait for each other would slow the tests that follow
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert code == 0, log.read_text()[-3000:]
     return folder / values.get("STAGE", notebook)
 
 
@@ -313,13 +346,6 @@ def test_groups_rewards_and_gradients_are_those_of_one_process(
 
 # --- a model divided among the ranks (FSDP 2) -------------------------------------
 
-DIVIDED = {
-    "ACCELERATE_USE_FSDP": "true",
-    "FSDP_VERSION": "2",
-    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
-    "FSDP_RESHARD_AFTER_FORWARD": "true",
-}
 SHORT = {
     "02_sft_stage1": {"MODEL_FROM": "00_start_here", "MAX_STEPS": 6, "SAVE_STEPS": 3},
     "04_dpo": {"MODEL_FROM": "03_sft_stage2", "PAIRS": "dataset", "BATCH_SIZE": 8}
@@ -352,7 +378,7 @@ def test_a_divided_model_learns_what_a_whole_one_does(single, tmp_path, notebook
         assert weight.shape == two[name].shape
         assert (weight - two[name]).abs().max() < apart, name
     start = weights_of(tmp_path / "whole" / "ranks" / SHORT[notebook]["MODEL_FROM"])
-    assert max((one[name] - start[name]).abs().max() for name in one) > 10 * apart
+    assert max((one[name] - start[name]).abs().max() for name in one) > 5 * apart
 
 
 @pytest.mark.sequence
@@ -383,10 +409,13 @@ def test_each_rank_samples_from_a_divided_policy_by_itself(single, tmp_path):
     start = weights_of(tmp_path / "ranks" / "03_sft_stage2")
     end = weights_of(place)
     assert {n: w.shape for n, w in end.items()} == {n: w.shape for n, w in start.items()}
+    matrix = "model.layers.0.mlp.up_proj.weight"  # only its adapters were trained
+    assert not end[matrix].equal(start[matrix])
 
 
 @pytest.mark.sequence
-def test_a_divided_training_goes_on_from_its_checkpoint(single, tmp_path):
+def test_a_divided_training_goes_on_from_its_checkpoint(single, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     folder, values = tmp_path / "ranks", SHORT["02_sft_stage1"]
     how = {"divided": True, "sampled": True}
     place = work(single, folder, "02_sft_stage1", values, 2, **how)

@@ -116,11 +116,17 @@ def test_evaluation_by_hand(nano):
 
 
 def test_curation_trains_three_models_on_the_dirty_mixture(nano):
-    """2,000 rows each in batches of 16; 200 questions and 20 leaked ones, five times."""
+    """2,000 rows each in batches of 16; 200 questions and 20 leaked ones, five times.
+
+    With 512 at once 800 completions are two batches, the other three draws one each.
+    """
     done = nano["01_data_curation"]
     assert (done.rows, done.passes) == (3 * 2000, 3 * 2000 / 16)
     assert done.sampled == 3 * 220 * (1 + 4) * 64 / 2
-    assert "01_data_curation" not in counted("nano", overrides=["01_data_curation.DIRT_ROWS=0"])
+    assert done.decoding == 3 * (1 + 2 + 1 + 1) * 64
+    for setting in ("DIRT_ROWS=0", "MODEL_FROM=''"):
+        without = counted("nano", overrides=[f"01_data_curation.{setting}"])
+        assert "01_data_curation" not in without
 
 
 def test_each_kind_of_dirt_alone_has_half_the_rows():
@@ -151,12 +157,6 @@ def test_signals_draw_and_read_what_they_draw():
     assert done.passes == 640 * 8 / 32 and done.read == 0
     assert done.sampled == (640 * 8 + 5 * 100) * 65
     assert found["sig-teacher"].read == found["sig-teacher"].padded  # the teacher reads them
-
-
-def test_single_questions_wait_for_each_other(nano):
-    """27 questions one by one, and 20 of each of two models in one batch."""
-    assert nano["08_use_it"].decoding == 27 * 160 + 160
-    assert nano["08_use_it"].trained == 0
 
 
 def test_notebooks_that_only_read_are_not_counted():

@@ -24,6 +24,7 @@ START = "**Time and memory.**"
 CARDS = ("T4", "A100")  # a small card and a large one
 SYSTEMS = ("trlm", "qwen-rl")  # recipes whose full scale is estimated, in this order
 READING = ("09_real_model", "10_ablations")  # notebooks without a model
+ON_CPU = ("08_use_it",)  # whose models are not placed on a card
 TINY = ("algorithms", "nano", "deep_dives")  # recipes of the course's own model
 
 
@@ -47,6 +48,8 @@ def line(notebook: str) -> str:
     memory = f", {stage['memory_mb'] / 1000:.1f} GB" if "memory_mb" in stage else ""
     cores = f"Two shared CPU cores: {duration(stage['seconds'])}{memory} (recorded with `{name}`)."
     gpu = "GPU: not measured; `make gpu` measures a card."
+    if notebook in ON_CPU:
+        gpu = "A GPU is not used."
     if notebook in READING:
         gpu = "A GPU changes nothing: no model runs here."
     parts = (START, cores, gpu, estimated_tiny(notebook), estimated(notebook))

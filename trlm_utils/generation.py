@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trlm_utils import machine, progress
+from trlm_utils.inference_copy import whole
 
 if TYPE_CHECKING:
     import torch
@@ -101,11 +102,13 @@ def complete(
 ) -> list[Tokens]:
     """Token ids of one completion per prompt, each up to and including the token ``end``.
 
-    Equal prompts of a batch are prefilled once. For the other arguments see `sample`.
+    Equal prompts of a batch are prefilled once. A model that is divided among ranks is sampled
+    through a whole copy (`inference_copy`). For the other arguments see `sample`.
 
     Raises:
         ValueError: when a prompt and the budget do not fit into the model's context.
     """
+    model = whole(model)
     context = model.config.max_position_embeddings
     longest = max(map(len, prompts), default=0)
     if longest + max_new_tokens > context:

@@ -6,6 +6,7 @@ and TRL read the same variables. In a process of its own the rank is 0 and the c
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,6 +77,19 @@ def taking_optimizers(trainer_class: type) -> type:
             self.optimizer, self.lr_scheduler = optimizers
 
     return TakingOptimizers
+
+
+def add_up_in_fp32(trainer: Any) -> None:
+    """With FSDP in half precision, sum gradients in fp32, as without it.
+
+    accelerate would add those of the ranks, and of the passes of a step, with 8 bits each.
+    """
+    plugin = getattr(trainer.accelerator.state, "fsdp_plugin", None)
+    policy = getattr(plugin, "mixed_precision_policy", None)
+    if policy is not None:
+        import torch
+
+        plugin.mixed_precision_policy = dataclasses.replace(policy, reduce_dtype=torch.float32)
 
 
 def wait() -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from trlm_utils import chat, generation
+from trlm_utils import chat, generation, ranks
 from trlm_utils.inference_copy import InferenceCopy, divided
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Rollouts:
         self.tokenizer = tokenizer
         self.budget, self.batch_size = max_new_tokens, batch_size
         self.copy = None if dtype == "float32" else InferenceCopy(dtype)
-        self.corrected = corrected and self.copy is not None
+        self.corrected = corrected and (self.copy is not None or ranks.divided())
         self.tokens, self.seconds = 0, 0.0
 
     def __call__(self, prompts: list[Any], trainer: Any) -> dict[str, Any]:

@@ -105,7 +105,7 @@ class Stage:
         from trlm_utils.inference_copy import whole
         from trlm_utils.models import save_model
 
-        model = whole(model)
+        model = whole(model, "cpu")
         if ranks.rank() == 0:
             save_model(model, tokenizer, self.folder / "model")
 

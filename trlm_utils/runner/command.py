@@ -248,7 +248,7 @@ def _run(options: argparse.Namespace) -> int:
     planned = {recipe: _plans(options, recipe) for recipe in dict.fromkeys(options.recipe)}
     runs = [one for plans in planned.values() for one in plans]
     many = _ranks(options)
-    torchrun.check(many, [plan for plan, _ in runs])
+    torchrun.check(many, [plan for plan, _ in runs], options.only)
     if options.resume_from and len(runs) > 1:
         raise RecipeError("--resume-from is about one run: give one recipe and one --seed")
     how = {"start": options.start, "only": options.only, "force": options.force}

@@ -320,6 +320,10 @@ def _drawn_at_once(values: dict[str, Any]) -> int:
     """Largest number of completions that a stage samples in one call."""
     if "PROMPTS_PER_STEP" in values:
         return max(values["PROMPTS_PER_STEP"] * values["GROUP_SIZE"], data_sets.CHECK_PROMPTS)
+    if "ROUNDS" in values:
+        return values["PROMPTS"] * values["SAMPLES"] // values["ROUNDS"]
+    if "DIRT_ROWS" in values:
+        return 4 * work.FRESH
     return values.get("EVAL_BATCH", work.FRESH)
 
 
@@ -328,7 +332,8 @@ def _pass_tokens(values: dict[str, Any]) -> int:
     if "PROMPTS_PER_STEP" in values:
         all_at_once = values["PROMPTS_PER_STEP"] * values["GROUP_SIZE"]
         return values.get("MICRO_BATCH", all_at_once) * _context(values)
-    return values["BATCH_SIZE"] * (2 if "BETA" in values else 1) * values["MAX_LENGTH"]
+    sides = 2 if {"BETA", "PAIRS_KEPT"} & values.keys() else 1
+    return values["BATCH_SIZE"] * sides * values["MAX_LENGTH"]
 
 
 @functools.cache  # stages of a recipe share a model, and often a rank

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -240,27 +240,48 @@ def accelerate_variables(path: str, world: int) -> dict[str, str]:
     return {name: value for name, value in found.items() if os.environ.get(name) != value}
 
 
-def check(many: Ranks | None, plans: Sequence[Plan]) -> None:
+def check(many: Ranks | None, plans: Sequence[Plan], only: str = "") -> None:
     """Look at accelerate's settings before anything runs.
+
+    Args:
+        only: the one stage that will run; empty means all.
 
     Raises:
         RecipeError: when accelerate does not accept the file, when it would quietly train whole
-            models where the file asks for divided ones, or when a stage cannot train a divided one.
+            models where the file asks for divided ones, or when something cannot be divided.
     """
     if many is None or not many.settings:
         return
-    found, file = os.environ | accelerate_variables(many.settings, many.all), Path(many.settings)
+    found = os.environ | accelerate_variables(many.settings, many.all)
+    stages = [s for plan in plans for s in plan.stages if s.stage == (only or s.stage)]
+    if why := _not_divided(found, [stage for stage in stages if many.trains(stage)]):
+        raise RecipeError(f"--accelerate {shown(Path(many.settings))}: {why}")
+
+
+def _not_divided(found: Mapping[str, str], stages: Sequence[StagePlan]) -> str:
+    """Why these settings, or one of the stages, do not go with divided weights; else empty."""
     fsdp = found.get("ACCELERATE_USE_FSDP") == "true"
-    if not fsdp and found.get("ACCELERATE_USE_DEEPSPEED") != "true":
-        return
-    head = f"--accelerate {shown(file)}: "
+    zero = found.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    if not fsdp and not zero:
+        return ""
     if machine.torch_device().type == "cpu":
-        raise RecipeError(f"{head}accelerate divides a model on accelerators only; leave it out")
-    if fsdp and found.get("FSDP_VERSION", "1") != "2":
-        raise RecipeError(f"{head}weights of FSDP 1 cannot be sampled from: fsdp_version: 2")
-    for stage in (stage for plan in plans for stage in plan.stages):
-        if stage.parameters.get("METHOD") == "ppo":
-            raise RecipeError(f"{head}PPO ({stage.stage}) trains whole models; leave it out")
+        return "accelerate divides a model on accelerators only; leave it out"
+    if zero and found.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") != "3":
+        return ""  # the weights stay whole
+    if zero:
+        return "the weights of ZeRO-3 cannot be gathered for sampling: zero_stage: 2, or FSDP 2"
+    if found.get("FSDP_VERSION", "1") != "2":
+        return "the weights of FSDP 1 cannot be gathered for sampling: fsdp_version: 2"
+    if found.get("FSDP_OFFLOAD_PARAMS") == "true":
+        return "weights on the CPU and logits on a card do not mix: fsdp_offload_params: false"
+    if machine.choose_precision(*machine.detect_device()).fp16:
+        return "in fp16 an interrupted training could not go on; this card has no bf16"
+    for stage in stages:
+        if stage.notebook.stem == "12_algorithms":
+            return f"{stage.stage} trains whole models: leave it out"
+        if stage.parameters.get("ROLLOUTS") in ("generate", "transformers"):
+            return f"{stage.stage}: ROLLOUTS course or vllm, as ranks would wait for each other"
+    return ""
 
 
 def _why(plan: StagePlan, scratch: Path, code: int) -> str:

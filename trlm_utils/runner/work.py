@@ -24,6 +24,7 @@ LOOKED_AT = 150  # prompts with which notebooks 03 and 04 test a model
 FRESH = 200  # questions with which notebooks 00 and 02 test a model
 CLEANING = 3  # models that notebook 01 trains on a dirty mixture: dirty, fewer rows, cleaned
 LIVE_BUDGET = 130  # tokens of a completion in notebook 13
+LIVE_LENGTHS = (1, 1, 1, 1, 2, 2, 2, 2)  # relative frequency of 1, 2, ... steps in its prompts
 # Notebooks whose cells train with settings of their own.
 OWN_SETTINGS = {
     "01_data_curation": {"BATCH_SIZE": 16, "MAX_LENGTH": 320},
@@ -307,32 +308,22 @@ def own_questions(values: dict, source: StagePlan | None) -> int:
 def curation(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
     """01: a model trained on each arm of the dirty mixture, then asked."""
     values, rows = stage.parameters, stage.parameters["DIRT_ROWS"]
-    if values["SOURCE"] != "nanoworld" or not rows:
+    if values["SOURCE"] != "nanoworld" or not rows or not values["MODEL_FROM"]:
         return Work(stage.stage)
     kinds = len(dirt.SHARES) + 1 if values["DIRT_KINDS"] else 0  # half the rows each
-    arms = CLEANING + kinds / 2
-    trainings = arms * len(values["DIRT_SEEDS"])
-    tokens = nanoworld_tokens("thinking", tuple(dirt.LENGTHS))
+    trainings = (CLEANING + kinds / 2) * len(values["DIRT_SEEDS"])
+    trained = trainings * rows * nanoworld_tokens("thinking", tuple(dirt.LENGTHS))
     passes = trainings * rows / settings_of(stage)["BATCH_SIZE"]
-    work = Work(stage.stage, trainings * rows * tokens, trainings * rows * tokens, passes)
-    asked = min(200, rows // 10) + dirt.LEAKS
-    draws = [drawn(asked, 64, together), drawn(4 * asked, 64, together)]
-    more = [(trainings * tokens, trainings * steps) for tokens, steps in draws]
-    return _with_draws(replace(work, rows=trainings * rows), *more)
-
-
-def asking(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
-    """08: single questions, one after another, and two models asked the same ones."""
-    values, budget = stage.parameters, stage.parameters["MAX_NEW_TOKENS"]
-    single = 2 + 2 * 8 + len(nanoworld.BANDS) + 3
-    return _with_draws(
-        Work(stage.stage), drawn(single, budget, 1), drawn(2 * values["ASKED"], budget, together)
-    )
+    padded = trained if packs else trained / FULL
+    work = Work(stage.stage, trained, padded, passes, rows=trainings * rows)
+    asked = (min(200, rows // 10), dirt.LEAKS)  # each greedily once, and four times
+    draws = [drawn(times * number, 64, together) for number in asked for times in (1, 4)]
+    return _with_draws(work, *((trainings * t, trainings * steps) for t, steps in draws))
 
 
 def judges(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
     """11: a model of outcomes, trained on both replies of pairs, and one of steps."""
-    values, mean = stage.parameters, nanoworld_tokens("thinking")
+    values, mean = stage.parameters, nanoworld_tokens("thinking", (1, 1, 1, 1))
     rows = values["EPOCHS"] * (2 * values["PAIRS_KEPT"] + values["PROCESS_ROWS"])
     passes = values["EPOCHS"] * (values["PAIRS_KEPT"] + values["PROCESS_ROWS"])
     passes /= values["BATCH_SIZE"]
@@ -343,7 +334,7 @@ def judges(stage: StagePlan, source: StagePlan | None, together: int, packs: boo
 def live(stage: StagePlan, source: StagePlan | None, together: int, packs: bool) -> Work:
     """13: two short trainings with GRPO, 128 completions a step, 64 held-out questions."""
     steps, size = 2 * stage.parameters["LIVE_STEPS"], settings_of(stage)["BATCH_SIZE"]
-    mean = nanoworld_tokens("prompt") + LIVE_BUDGET * FULL
+    mean = nanoworld_tokens("prompt", LIVE_LENGTHS) + LIVE_BUDGET * FULL
     tokens, decoding = drawn(size, LIVE_BUDGET, together)
     work = Work(stage.stage, steps * size * mean, steps * size * mean / FULL, steps)
     held_out = drawn(64, LIVE_BUDGET, together)
@@ -370,7 +361,7 @@ def signals(stage: StagePlan, source: StagePlan | None, together: int, packs: bo
     )
 
 
-# Notebook -> function that counts its work; 09 and 10 only read.
+# Notebook -> function that counts its work; 09 and 10 only read, 08 asks on the CPU.
 BY_NOTEBOOK = {
     "00_start_here": base,
     "01_data_curation": curation,
@@ -380,7 +371,6 @@ BY_NOTEBOOK = {
     "05_grpo_rewards": probe,
     "06_grpo": rollouts,
     "07_evaluation": evaluation,
-    "08_use_it": asking,
     "11_reward_models": judges,
     "12_algorithms": rollouts,
     "13_reward_lab": live,

@@ -84,7 +84,6 @@ def held_out_accuracy(
 
     from trlm_utils import answers, chat, generation
     from trlm_utils.files import read_rows, write_rows
-    from trlm_utils.inference_copy import whole
 
     prompts = [chat.render(tokenizer, row["prompt"], prompt=True) for row in rows]
     by_length = sorted(range(len(rows)), key=lambda i: len(prompts[i]))
@@ -96,7 +95,7 @@ def held_out_accuracy(
         def look(self, state, model):  # noqa: ANN001
             with torch.random.fork_rng():
                 drawn = generation.sample(
-                    whole(model),
+                    model,
                     tokenizer,
                     prompts,
                     max_new_tokens=max_new_tokens,
@@ -159,7 +158,7 @@ def kept_checkpoints(folder: Path, tokenizer: Any) -> Any:
 
     class KeptCheckpoints(TrainerCallback):
         def on_save(self, args, state, control, model=None, **kwargs):  # noqa: ANN001
-            model = whole(model)  # on all ranks
+            model = whole(model, "cpu")  # on all ranks
             if state.is_world_process_zero:
                 models.save_model(model, tokenizer, folder / f"step_{state.global_step}" / "model")
 

@@ -7,6 +7,8 @@ transformers 5.23 writes them in three layouts (``Trainer._save_checkpoint``, ac
   ``rng_state.pth`` or ``rng_state_<rank>.pth``;
 - DeepSpeed: ``global_step<n>/``, whose name is in the file ``latest``;
 - FSDP: ``pytorch_model_fsdp.bin`` and ``optimizer.bin``, or folders of shards.
+
+A training goes on only from checkpoints of its own kind: with FSDP from FSDP's, else from others.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ def _is_whole(checkpoint: Path) -> bool:
         for path in checkpoint.rglob("*.safetensors"):
             with safe_open(path, "pt") as tensors:
                 tensors.keys()
-        return any(layout(checkpoint) for layout in (_plain, _deepspeed, _fsdp))
+        layouts = (_fsdp,) if ranks.divided() else (_plain, _deepspeed)
+        return any(layout(checkpoint) for layout in layouts)
     except Exception:  # truncated files raise errors of many types
         return False
 
@@ -101,6 +104,7 @@ def train_or_resume(trainer: Any) -> str:
         raise RuntimeError(
             f"{ranks.world()} ranks were started, but the trainer knows {trainer.args.world_size}"
         )
+    ranks.add_up_in_fp32(trainer)
     folder = Path(trainer.args.output_dir)
     whole = whole_checkpoints(folder)
     if trainer.is_world_process_zero():
