@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,27 @@ def test_both_workers_work_and_each_on_one_stage_at_a_time(run, tmp_path):
     for found in spans.values():
         found.sort()
         assert all(a[1] <= b[0] for a, b in zip(found, found[1:], strict=False))
+
+
+def slow(stage, folder, needs_hub, since, *reads):
+    """A task that takes longer than handing it over: a third of a second."""
+    (Path(folder) / f"{stage.stage}.pid").write_text(str(os.getpid()))
+    time.sleep(0.3)
+    return f"done {stage.stage}"
+
+
+def test_arms_that_read_one_stage_do_not_queue_for_the_worker_that_ran_it(client, tmp_path):
+    """One seed of a recipe whose arms all start from 04: both workers take them."""
+    plan = recipes.load_plan("ablations")
+    handed = jobs._hand_over(
+        client, [(jobs.Run(plan, tmp_path, "one"), list(plan.stages))], 0.0, slow
+    )
+    jobs._watch(handed)
+    assert jobs.failures(handed) == ""
+    arms = [stage.stage for stage in plan.stages if "04_dpo" in stage.reads]
+    assert len(arms) > 15
+    by_worker = Counter((tmp_path / f"{arm}.pid").read_text() for arm in arms)
+    assert len(by_worker) == 2 and min(by_worker.values()) >= len(arms) / 4, by_worker
 
 
 def test_stages_that_two_recipes_share_are_run_once(client, tmp_path):

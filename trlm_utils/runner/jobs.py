@@ -127,7 +127,8 @@ def _client(jobs: int, address: str) -> Iterator[Any]:
         "distributed.scheduler.allowed-failures": TRIES - 1,
         "distributed.comm.timeouts.connect": "10s",
         "distributed.worker.daemon": False,  # a stage starts processes of its own
-        "distributed.scheduler.work-stealing": False,
+        # a stage is handed to the worker that ran what it reads; another one that is idle takes it
+        "distributed.scheduler.work-stealing": True,
         "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
     }
     with dask.config.set(settings), contextlib.ExitStack() as stack:
