@@ -133,6 +133,8 @@ def test_every_arm_of_the_recipe_differs_from_its_reference_in_what_it_says():
         "divided by the deviation": {"LOSS_TYPE", "SCALE_REWARDS"},
         "group size": {"GROUP_SIZE", "PROMPTS_PER_STEP"},
         "learning rate": {"LEARNING_RATE", "VECTOR_RATE"},
+        "KL penalty": {"KL_BETA"},
+        "KL penalty, rate 5e-3": {"KL_BETA"},
         "GRPO from": {"MODEL_FROM", "ALLOW_FAILED"},
         "LoRA": {"LORA_RANK", "LEARNING_RATE", "VECTOR_RATE"},
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trlm_utils import models
+from trlm_utils import models, ranks
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +72,7 @@ class InferenceCopy:
 
 def divided(model: Any) -> bool:
     """Whether the model's weights are divided among ranks (FSDP 2: they are DTensors)."""
-    return any(hasattr(weight, "full_tensor") for weight in model.parameters())
+    return ranks.divided() and any(hasattr(weight, "full_tensor") for weight in model.parameters())
 
 
 def whole(model: Any, device: str = "") -> Any:
