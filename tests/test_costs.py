@@ -17,26 +17,7 @@ def told(notebook):
     return next((x for x in texts[0].split("\n") if x.startswith(costs.START)), "")
 
 
-@pytest.mark.parametrize(
-    "notebook",
-    [
-        "00_start_here",
-        "01_data_curation",
-        "02_sft_stage1",
-        "03_sft_stage2",
-        "04_dpo",
-        "05_grpo_rewards",
-        "06_grpo",
-        "07_evaluation",
-        "08_use_it",
-        "09_real_model",
-        "10_ablations",
-        "11_reward_models",
-        "12_algorithms",
-        "13_reward_lab",
-        "14_signals",
-    ],
-)
+@pytest.mark.parametrize("notebook", sorted(p.stem for p in publish.NOTEBOOKS.glob("*.ipynb")))
 def test_the_line_of_a_notebook_is_the_recorded_one(notebook):
     assert told(notebook) == costs.line(notebook), "run `python -m tools.costs`"
 

@@ -161,8 +161,7 @@ def plot_curves(
                 axis.set_ylim(-0.03, 1.03)
             if len(columns) > 1:
                 _name_ends(axis)
-        for axis in axes[-min(len(axes), slide.ACROSS.get(len(axes), 3)) :]:
-            axis.set_xlabel("step")
+        slide.label_lowest(axes, "step")
         steps = int(log["step"].max()) if len(log) else 0
         ran = [f"{steps} steps"] if steps else []
         if "num_tokens" in log and log["num_tokens"].notna().any():

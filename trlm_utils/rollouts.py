@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trlm_utils import chat, generation, ranks
-from trlm_utils.inference_copy import InferenceCopy, divided
+from trlm_utils.inference_copy import InferenceCopy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -40,8 +40,9 @@ class Rollouts:
     ):
         self.tokenizer = tokenizer
         self.budget, self.batch_size = max_new_tokens, batch_size
-        self.copy = None if dtype == "float32" else InferenceCopy(dtype)
-        self.corrected = corrected and (self.copy is not None or ranks.divided())
+        copied = dtype != "float32" or ranks.divided()
+        self.copy = InferenceCopy(dtype) if copied else None
+        self.corrected = corrected and copied
         self.tokens, self.seconds = 0, 0.0
 
     def __call__(self, prompts: list[Any], trainer: Any) -> dict[str, Any]:
@@ -50,8 +51,6 @@ class Rollouts:
         texts = [chat.render(self.tokenizer, prompt, prompt=True) for prompt in prompts]
         encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         policy = trainer.accelerator.unwrap_model(trainer.model)
-        if self.copy is None and divided(policy):
-            self.copy = InferenceCopy("float32")
         sampler = self.copy.of(policy) if self.copy else policy
         completions = generation.complete(
             sampler,

@@ -63,6 +63,12 @@ def make_panels(number: int, across: int = 0, **settings: Any) -> tuple[Any, lis
     return figure, list(axes.flat[:number])
 
 
+def label_lowest(axes: Sequence[Any], text: str) -> None:
+    """Name the horizontal axis of the lowest row of panels (`make_panels`)."""
+    for axis in axes[-min(len(axes), ACROSS.get(len(axes), 3)) :]:
+        axis.set_xlabel(text)
+
+
 def put_title(figure: Any, message: str, about: str = "") -> None:
     """The figure's message over it, and below that, smaller, what it stands on (n, seeds)."""
     lines, below = _wrap(message, LINE), _wrap(about, LINE + 20)

@@ -142,8 +142,7 @@ def plot_trainings(curves: Any, panels: dict[str, str], asked: str = "") -> Any:
                 style = {"color": colour, "marker": marker, "markevery": max(1, len(mean) // 6)}
                 axis.plot(mean.index, mean, label=run, **style)
             axis.set_title(title)
-        for axis in axes[-min(len(axes), slide.ACROSS.get(len(axes), 3)) :]:
-            axis.set_xlabel("step")
+        slide.label_lowest(axes, "step")
         seeds = curves["seed"].nunique()
         about = f"{asked + ', ' if asked else ''}{seeds} seeds; thick: mean, smoothed over 5 steps"
         slide.put_title(figure, trainings_message(curves, *list(panels.items())[0]), about)
