@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -159,6 +160,16 @@ def test_a_stage_that_kills_every_worker_fails_in_the_end(run, tmp_path):
     assert said.startswith(f"one: stage 03_sft_stage2 failed: {jobs.TRIES} workers died over it;")
     tries = (tmp_path / "one" / "03_sft_stage2.log").read_text().splitlines()
     assert len(tries) == jobs.TRIES
+
+
+def test_a_finished_stage_whose_line_is_lost_with_its_worker_stays_finished(tmp_path):
+    """Dask's status of it is "lost" until another worker has given the line again."""
+    plan = recipes.load_plan("smoke")
+    future = SimpleNamespace(status="finished", result=lambda: "done")
+    job = jobs.Job(jobs.Run(plan, tmp_path, "one"), plan.stages[0], future)
+    jobs._watch([job])
+    future.status = "lost"
+    assert jobs.failures([job]) == ""
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,8 @@ class Job:
     stage: StagePlan
     future: Any
     told: str = ""
-    over: bool = False
+    end: str = ""  # "finished" or "failed", once it has ended
+    why: str = ""  # why it failed; empty if only a stage that it reads did
 
     @property
     def head(self) -> str:
@@ -251,20 +252,32 @@ def _hand_over(
 def _watch(handed: Sequence[Job]) -> None:
     """Print a line for each stage that begins, goes on or ends, until all have ended."""
     told = began = time.time()
-    while not all(job.over for job in handed):
+    while not all(job.end for job in handed):
         time.sleep(LOOK)
         for job in handed:
-            if not job.over and job.future.done():
-                job.over = True
-                if job.future.status == "finished":
-                    print(f"{job.head} {job.future.result()}", flush=True)
-                elif why_failed(job):
-                    print(f"{job.head} failed", flush=True)
+            if not job.end:
+                _look(job)
         if time.time() - told >= TELL:
             told = time.time()
             for job in handed:
-                if not job.over:
+                if not job.end:
                     _tell(job, began)
+
+
+def _look(job: Job) -> None:
+    """Keep how a stage ended and print its line, if it has.
+
+    It is kept because Dask forgets: when the worker that holds the line of a finished stage
+    dies, the stage's status becomes "lost" until another worker has given that line again.
+    """
+    status = job.future.status
+    if status == "finished":
+        print(f"{job.head} {job.future.result()}", flush=True)
+        job.end = "finished"
+    elif status in ("error", "cancelled"):
+        job.end, job.why = "failed", _why_failed(job, status)
+        if job.why:
+            print(f"{job.head} failed", flush=True)
 
 
 def _tell(job: Job, began: float) -> None:
@@ -281,25 +294,22 @@ def _tell(job: Job, began: float) -> None:
 # --- failures ---------------------------------------------------------------------
 
 
-def why_failed(job: Job) -> str:
-    """Why a stage failed; empty if it did not, or if a stage that it reads did."""
+def _why_failed(job: Job, status: str) -> str:
+    """Why a stage failed; empty if it was not run because a stage that it reads failed."""
     from distributed.scheduler import KilledWorker
 
-    if job.future.status == "finished":
-        return ""
-    error = job.future.exception() if job.future.status == "error" else None
+    error = job.future.exception() if status == "error" else None
     if isinstance(error, StageFailed):  # Dask gives it to the stages that wait for it, too
         return error.why if error.where == job.future.key else ""
     if isinstance(error, KilledWorker):
         told = f"stage {job.stage.stage} failed: {TRIES} workers died over it"
         return told if error.task == job.future.key else ""
-    return f"stage {job.stage.stage} failed: {error or job.future.status}"
+    return f"stage {job.stage.stage} failed: {error or status}"
 
 
 def failures(handed: Sequence[Job]) -> str:
     """One line on what failed and what was not run because of it; empty if nothing failed."""
-    found = [(job, why_failed(job)) for job in handed if job.future.status != "finished"]
-    told = "; ".join(f"{job.run.name}: {why}" for job, why in found if why)
-    left = [job for job, why in found if not why]
-    waiting = ", ".join(f"{job.run.name} {job.stage.stage}" for job in left)
-    return told + (f"; not run, as they need it: {waiting}" if left else "")
+    failed = [job for job in handed if job.end == "failed"]
+    told = "; ".join(f"{job.run.name}: {job.why}" for job in failed if job.why)
+    waiting = ", ".join(f"{job.run.name} {job.stage.stage}" for job in failed if not job.why)
+    return told + (f"; not run, as they need it: {waiting}" if waiting else "")
