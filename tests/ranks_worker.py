@@ -47,12 +47,13 @@ def main(path):
         divide()
     from IPython.display import display
 
-    from trlm_utils import generation, models
+    from trlm_utils import generation, models, samplers
 
     values = job["parameters"]
     folder = Path(values["RUN_DIR"]) / values["MODEL_FROM"] / "model"
     if not job.get("sampled"):
-        generation.complete = fixed(models.load_tokenizer(folder))
+        own = fixed(models.load_tokenizer(folder))
+        generation.complete = samplers.BY_NAME["course"] = own
     space = {"__name__": "__main__", "display": display}
     for number, cell in enumerate(json.loads(Path(job["notebook"]).read_text())["cells"]):
         tags = set(cell["metadata"].get("tags", []))

@@ -1,7 +1,5 @@
 """Benchmarks: what they count and print (the timing itself is no test)."""
 
-import torch
-
 from tools import benchmark, training_benchmark, turns
 from trlm_utils import nanoworld
 
@@ -16,17 +14,6 @@ def test_sides_take_turns_after_a_warm_up():
 
 def test_a_line_has_median_and_range():
     assert turns.line("x", [3.0, 1.0, 2.0], "per s").split() == "x 2.0 [1.0, 3.0] per s".split()
-
-
-def test_plain_generate_counts_tokens_up_to_the_end(model, tokenizer, monkeypatch):
-    end = tokenizer.eos_token_id
-
-    def generate(input_ids, **kwargs):
-        tails = torch.tensor([[7, end, 0], [7, 7, 7]])
-        return torch.cat([input_ids, tails], dim=1)
-
-    monkeypatch.setattr(model, "generate", generate)
-    assert benchmark.plain_generate(model, tokenizer, [[5], [5, 6]], 3, batch=2) == 2 + 3
 
 
 def test_number_pairs_are_half_right():

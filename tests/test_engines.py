@@ -5,9 +5,9 @@ import importlib.util
 import pytest
 import torch
 from datasets import Dataset
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig
 
-from trlm_utils import engines, generation, machine, models
+from trlm_utils import engines, generation, machine, models, samplers
 from trlm_utils.files import CourseError
 from trlm_utils.inference_copy import InferenceCopy
 from trlm_utils.rollouts import Rollouts, logprobs_of
@@ -45,9 +45,29 @@ def test_trl_takes_every_engines_settings(name, expected, vllm_is_here, tmp_path
     assert config.vllm_importance_sampling_clip_max == engines.LARGEST
 
 
+def test_continuous_batching_leaves_a_cpus_memory_to_others(monkeypatch):
+    """By default it takes nearly all of what is free, and clears it at every call."""
+    assert engines.settings("transformers")["transformers_continuous_batching_config"] == {
+        "max_memory_percent": samplers.CPU_SHARE
+    }
+    monkeypatch.setattr(machine, "torch_device", lambda: torch.device("cuda"))
+    assert "transformers_continuous_batching_config" not in engines.settings("transformers")
+
+
+def test_rloo_takes_an_engine_and_knows_no_correction(tmp_path):
+    exact = machine.Precision(False, False, "test")
+    config = configuration.make_config(
+        RLOOConfig,
+        **configuration.common_settings(tmp_path, exact, 0),
+        **configuration.grpo_batch(2, 4, 8),
+        **engines.settings("transformers", corrected=None),
+    )
+    assert config.use_transformers_continuous_batching and not config.use_vllm
+
+
 def test_without_vllm_one_line_says_what_to_do(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(CourseError, match="needs the package vllm.*ROLLOUTS course"):
+    with pytest.raises(CourseError, match="needs the package vllm.*or course"):
         engines.settings("vllm")
 
 

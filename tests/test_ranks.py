@@ -82,6 +82,51 @@ def test_each_rank_has_its_own_part(monkeypatch):
         ranks.share(list(range(7)))
 
 
+def test_ranks_draw_with_seeds_of_their_own(monkeypatch):
+    assert ranks.seed(7) == 7
+    monkeypatch.setenv("RANK", "1")
+    near = {ranks.seed(number) for number in range(1000)}
+    assert len(near) == 1000 and near.isdisjoint(range(1000))
+
+
+SPREAD = """
+import json, sys
+from pathlib import Path
+from trlm_utils import ranks
+
+worked = []
+
+def work(items):
+    worked.extend(items)
+    return [item * item for item in items]
+
+found = ranks.together(work, list(range(7)))
+Path(sys.argv[1], str(ranks.rank())).write_text(json.dumps([found, worked]))
+"""
+
+
+def test_each_rank_works_on_a_part_and_all_get_everything(tmp_path):
+    """Seven items on two ranks; on one rank the function gets them all."""
+    assert ranks.together(lambda items: [-i for i in items], [1, 2, 3]) == [-1, -2, -3]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared |= {"ACCELERATE_USE_CPU": "true"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SPREAD, str(tmp_path)],
+            cwd=PROJECT_ROOT,
+            env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank in "01"
+    ]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    found = [json.loads((tmp_path / rank).read_text()) for rank in "01"]
+    squares = [0, 1, 4, 9, 16, 25, 36]
+    assert found == [[squares, [0, 1, 2]], [squares, [3, 4, 5, 6]]]
+
+
 def test_only_rank_0_writes_to_the_stages_folder(monkeypatch, tmp_path):
     stage = Stage("02_sft_stage1", "nano", 0, tmp_path)
     assert stage.folder == tmp_path / "02_sft_stage1"

@@ -28,8 +28,8 @@ def report(low=0.05, high=0.15):
 
 def test_a_rise_whose_interval_holds_zero_is_called_none():
     found = results.results_table(report(-0.05, 0.25))
-    assert "| +10.0 [-5.0, +25.0], none detected | 30 |" in found
-    assert "none detected" not in results.results_table(report())
+    assert "| +10.0 [-5.0, +25.0], no difference detected | 30 |" in found
+    assert "no difference" not in results.results_table(report())
 
 
 def test_both_forms_have_a_column_each_with_mean_and_range_of_the_seeds():
@@ -42,7 +42,7 @@ def test_both_forms_have_a_column_each_with_mean_and_range_of_the_seeds():
 def test_the_base_model_s_best_form_is_what_the_last_stage_is_held_against():
     found = results.results_table(report())
     assert "After 02_sft_stage1:" in found
-    assert "+10.0 [+5.0, +15.0] over the base model in its best form (plain)" in found
+    assert "+10.0 [+5.0, +15.0] against the base model in its best form (plain)" in found
 
 
 def test_arms_outside_the_ladder_have_a_line_without_seconds_or_rise():

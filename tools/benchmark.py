@@ -47,13 +47,6 @@ BATCHES = (64, 128, 256, 512)  # batch sizes to try for generate
 # --- rollouts ---------------------------------------------------------------------
 
 
-def sampling(tokenizer: Any, budget: int) -> dict[str, Any]:
-    """Settings with which transformers samples from the whole distribution, as the course does."""
-    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-    return {"max_new_tokens": budget} | how | ids
-
-
 def repeated(tokenizer: Any, asked: Sequence[Any], size: int) -> list[list[int]]:
     """Token ids of prompts (messages), each as often as it is completed."""
     from trlm_utils import chat
@@ -61,29 +54,6 @@ def repeated(tokenizer: Any, asked: Sequence[Any], size: int) -> list[list[int]]
     texts = [chat.render(tokenizer, messages, prompt=True) for messages in asked]
     encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
     return [ids for ids in encoded for _ in range(size)]
-
-
-def plain_generate(
-    model: Any, tokenizer: Any, prompts: Sequence[list[int]], budget: int, batch: int
-) -> int:
-    """Sample with transformers' ``generate``; returns the number of completion tokens."""
-    import torch
-
-    end, total = tokenizer.eos_token_id, 0
-    ordered = sorted(prompts, key=len)
-    for first in range(0, len(ordered), batch):
-        inputs = tokenizer.pad(
-            {"input_ids": ordered[first : first + batch]}, padding_side="left", return_tensors="pt"
-        )
-        with torch.no_grad():
-            output = model.generate(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
-                **sampling(tokenizer, budget),
-            )
-        for row in output[:, inputs["input_ids"].shape[1] :].tolist():
-            total += row.index(end) + 1 if end in row else len(row)
-    return total
 
 
 def rollouts(run: Path, repeats: int, groups: int = 64, size: int = 8, budget: int = 160) -> None:
@@ -96,8 +66,9 @@ def rollouts(run: Path, repeats: int, groups: int = 64, size: int = 8, budget: i
     problems = nanoworld.make_problems("benchmark", groups, lengths=nanoworld.between(1, 6))
     prompts = repeated(tokenizer, [chat.to_prompt(p.question) for p in problems], size)
     given = (model, tokenizer, prompts, budget)
-    sides = {f"generate, batch {b}": functools.partial(plain_generate, *given, b) for b in BATCHES}
-    ours = functools.partial(fast, *given, None)
+    plain = functools.partial(drawn, "generate", *given)
+    sides = {f"generate, batch {b}": functools.partial(plain, b) for b in BATCHES}
+    ours = functools.partial(drawn, "course", *given, None)
     rates = compare({"generation.complete": ours} | sides, repeats)
     print(f"{len(prompts)} completions of {groups} prompts, budget {budget}, {repeats} turns")
     for name, values in rates.items():
@@ -107,32 +78,21 @@ def rollouts(run: Path, repeats: int, groups: int = 64, size: int = 8, budget: i
     print(line(f"times {best}", ratios))
 
 
-def continuous(
-    model: Any, tokenizer: Any, prompts: Sequence[list[int]], budget: int, batch: int
+def drawn(
+    engine: str, model: Any, tokenizer: Any, prompts: Any, budget: int, batch: int | None
 ) -> int:
-    """Sample with transformers' continuous batching; returns the number of completion tokens."""
-    from transformers import GenerationConfig
-
-    config = GenerationConfig(**sampling(tokenizer, budget))
-    found = model.generate_batch([list(ids) for ids in prompts], generation_config=config)
-    return sum(len(one.generated_tokens) for one in found.values())
-
-
-def fast(
-    model: Any, tokenizer: Any, prompts: Sequence[list[int]], budget: int, batch: int | None
-) -> int:
-    """Sample with `generation.complete`; returns the number of completion tokens."""
-    from trlm_utils import generation
+    """Sample with one of `samplers`; returns the number of completion tokens."""
+    from trlm_utils import samplers
 
     ids = {"end": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
     given = {"max_new_tokens": budget, "batch_size": batch}
-    return sum(map(len, generation.complete(model, prompts, **given, **ids)))
+    return sum(map(len, samplers.named(engine)(model, prompts, **given, **ids)))
 
 
 DRAWN_BY = {
-    "generation.complete": fast,
-    "generate": plain_generate,
-    "continuous batching": continuous,
+    "generation.complete": "course",
+    "generate": "generate",
+    "continuous batching": "transformers",
 }
 
 
@@ -149,8 +109,8 @@ def real_rollouts(run: Path, repeats: int, groups: int = 4, size: int = 8) -> No
         model.eval()
         prompts = repeated(tokenizer, [row["prompt"] for row in rows], size)
         given = (model, tokenizer, prompts, budget, len(prompts))
-        for name, draw in DRAWN_BY.items():
-            sides[f"{name}, {dtype}"] = functools.partial(draw, *given)
+        for name, engine in DRAWN_BY.items():
+            sides[f"{name}, {dtype}"] = functools.partial(drawn, engine, *given)
     rates = compare(sides, repeats)
     print(f"{groups * size} completions of {groups} prompts, budget {budget}, {repeats} turns")
     for name, values in rates.items():

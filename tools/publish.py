@@ -29,7 +29,7 @@ from trlm_utils.files import PROJECT_ROOT, CourseError, read_json, read_rows, ru
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 FIGURES = PROJECT_ROOT / "figures"
 README = PROJECT_ROOT / "README.md"
-MAX_KB = 300
+MAX_KB = 1000  # of a notebook; pictures are most of it
 EMBEDDED = 800  # pixels: width of the figures inside committed notebooks
 CAREFUL, ARMS = "careful_evaluation", ("careful", "careful_grpo")  # of the recipe careful
 CAREFUL_COLUMNS = (
@@ -139,24 +139,16 @@ def plainer_table(page: str) -> str:
 
 
 def smaller_png(encoded: str) -> str:
-    """A PNG (base64) at most `EMBEDDED` pixels wide with at most 128 colours.
-
-    The palette covers the range of colours (Pillow's maximum coverage), not their frequency: a
-    few vermilion cells keep their colour beside many blue ones. Measured on the course's
-    figures, no channel is off by more than 28 of 255; the largest are a third of their size.
-    """
+    """A PNG (base64) at most `EMBEDDED` pixels wide, in all its colours."""
     from PIL import Image
 
     buffer = io.BytesIO()
     picture = Image.open(io.BytesIO(base64.b64decode(encoded)))
-    if picture.mode == "P":  # already reduced
+    if picture.width <= EMBEDDED:
         return encoded
-    picture = picture.convert("RGB")
-    if picture.width > EMBEDDED:
-        size = (EMBEDDED, round(picture.height * EMBEDDED / picture.width))
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
-    method, dither = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
-    picture.quantize(128, method=method, dither=dither).save(buffer, format="PNG", optimize=True)
+    size = (EMBEDDED, round(picture.height * EMBEDDED / picture.width))
+    picture = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    picture.save(buffer, format="PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trlm_utils.evaluation.ladder import key_of
-from trlm_utils.stats import interval, percent, points
+from trlm_utils.stats import interval, percent, points_or_none
 
 Row = dict[str, Any]
 LENGTHS = ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10))  # steps that share a column
@@ -150,7 +150,7 @@ def over_base_lines(report: Row) -> list[str]:
     for row in report["over_base"]:
         if row["to"] == last:
             lines.append(
-                f"- `{row['band']}`, {row['decoding']}: {rise(row)} over the base model in its "
+                f"- `{row['band']}`, {row['decoding']}: {rise(row)} against the base model in its "
                 f"best form ({row['from_form']})"
             )
     return [f"\nAfter {last}:\n", *lines] if lines else []
@@ -170,8 +170,7 @@ def rise(row: Row | None) -> str:
     """A difference in points with its interval, and whether zero lies in it."""
     if row is None:
         return ""
-    none = ", none detected" if row["low"] <= 0 <= row["high"] else ""
-    return points(row["difference"], row["low"], row["high"]) + none
+    return points_or_none(row["difference"], row["low"], row["high"])
 
 
 def _mean(values: Sequence[float]) -> float:

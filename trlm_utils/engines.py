@@ -11,25 +11,45 @@ transformers' continuous batching reports no probabilities, so there nothing is 
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
-from trlm_utils import ranks
-from trlm_utils.files import CourseError
+from trlm_utils import machine, ranks, samplers
 from trlm_utils.rollouts import Rollouts
 
-NAMES = ("course", "generate", "transformers", "vllm", "vllm_server")
+WITHOUT_VLLM = ("course", "generate", "transformers")
+NAMES = (*WITHOUT_VLLM, "vllm", "vllm_server")
 LARGEST = 3.0  # weight above which a completion is left out; TRL's default
-SHARE = 0.3  # of a card's memory for vLLM, beside the training
 
 
-def settings(name: str, corrected: bool = True) -> dict[str, Any]:
-    """What GRPOConfig gets for an engine.
+def check(values: dict[str, Any]) -> None:
+    """Check that the engine of a notebook's parameters can draw there; see ``ROLLOUTS``.
+
+    Raises:
+        ValueError: when it cannot.
+        CourseError: when vLLM is asked for and not installed.
+    """
+    name = values.get("ROLLOUTS", "course")
+    if values.get("ROLLOUT_DTYPE", "float32") != "float32" and name != "course":
+        raise ValueError("ROLLOUT_DTYPE is about ROLLOUTS course: another engine has its own")
+    if values.get("METHOD") == "ppo" and name not in WITHOUT_VLLM:
+        raise ValueError(
+            f"ROLLOUTS {name}: PPO's loop hands no weights to vLLM: {', '.join(WITHOUT_VLLM)}"
+        )
+    if "EVALUATE" in values and name not in samplers.BY_NAME:
+        raise ValueError(
+            f"ROLLOUTS {name} is for training; in an evaluation: {', '.join(samplers.BY_NAME)}"
+        )
+    if name not in WITHOUT_VLLM:
+        samplers.require_vllm(name)
+
+
+def settings(name: str, corrected: bool | None = True) -> dict[str, Any]:
+    """What GRPOConfig gets for an engine; RLOOConfig too, which knows no correction.
 
     Args:
         name: course; generate (of the trained model); transformers (its continuous batching);
             vllm (in the training's own process); vllm_server (``trl vllm-serve``, another card).
-        corrected: weigh completions by policy / sampler.
+        corrected: weigh completions by policy / sampler; None leaves that out.
 
     Raises:
         CourseError: when vLLM is asked for and not installed.
@@ -37,25 +57,23 @@ def settings(name: str, corrected: bool = True) -> dict[str, Any]:
     """
     if name not in NAMES:
         raise ValueError(f"ROLLOUTS is {name!r}: write one of {', '.join(NAMES)}")
-    found: dict[str, Any] = {
-        "vllm_importance_sampling_correction": corrected,
-        "vllm_importance_sampling_clip_max": LARGEST,
-    }
+    found: dict[str, Any] = {}
+    if corrected is not None:
+        found["vllm_importance_sampling_correction"] = corrected
+        found["vllm_importance_sampling_clip_max"] = LARGEST
     if name == "transformers":
-        return found | {"use_transformers_continuous_batching": True}
+        places = samplers.room(machine.torch_device().type)
+        own = {"transformers_continuous_batching_config": places} if places else {}
+        return found | {"use_transformers_continuous_batching": True} | own
     if name in ("course", "generate"):
         return found
-    if importlib.util.find_spec("vllm") is None:
-        raise CourseError(
-            f"ROLLOUTS {name} needs the package vllm, and that a GPU: pip install 'trl[vllm]', "
-            "or ROLLOUTS course"
-        )
+    samplers.require_vllm(name)
     if name == "vllm_server":
         return found | {"use_vllm": True, "vllm_mode": "server"}
     return found | {
         "use_vllm": True,
         "vllm_mode": "colocate",
-        "vllm_gpu_memory_utilization": SHARE,
+        "vllm_gpu_memory_utilization": samplers.SHARE,
     }
 
 

@@ -50,6 +50,7 @@ def sample(
     top_p: float = 1.0,
     batch_size: int | None = None,
     seed: int | None = None,
+    engine: str = "course",
 ) -> list[Sample]:
     """Complete rendered prompts, one completion each, in the order given.
 
@@ -61,17 +62,20 @@ def sample(
             that together have this probability; 1 uses the whole distribution.
         batch_size: completions computed at once; by default `usual_batch`.
         seed: if given, seeds torch before sampling (greedy decoding draws nothing).
+        engine: what draws, see `samplers.named`; by default `complete`.
 
     Raises:
         ValueError: when a prompt and the budget do not fit into the model's context.
     """
     import torch
 
+    from trlm_utils import samplers
+
     if seed is not None:
         torch.manual_seed(seed)
     encoded = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
     end = tokenizer.eos_token_id
-    drawn = complete(
+    drawn = samplers.named(engine)(
         model,
         encoded,
         end=end,

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+APART = 1_000_003  # between the seeds of two ranks
 FOLDER = ".ranks"  # in a run's folder: of each stage that is training, what ranks above 0 write
 
 
@@ -55,6 +56,27 @@ def share(items: Sequence[Any]) -> Sequence[Any]:
         raise ValueError(f"{len(items)} cannot be divided equally among {world()} ranks")
     size = len(items) // world()
     return items[rank() * size : (rank() + 1) * size]
+
+
+def together(work: Callable[[Sequence[Any]], list[Any]], items: Sequence[Any]) -> list[Any]:
+    """The results of work on all items, on all ranks; each rank works on a part of them.
+
+    Args:
+        work: takes items and returns a result for each, which can be pickled.
+        items: the same on all ranks; their number need not be divisible.
+    """
+    if world() == 1:
+        return work(items)
+    from accelerate.utils import gather_object
+
+    _join()
+    first, last = (len(items) * number // world() for number in (rank(), rank() + 1))
+    return gather_object(work(items[first:last]))
+
+
+def seed(number: int) -> int:
+    """A seed of this rank's own; of a process of its own, the number itself."""
+    return number + APART * rank()
 
 
 def divided() -> bool:

@@ -296,3 +296,9 @@ def interval(row: dict[str, Any]) -> str:
 def points(difference: float, low: float, high: float) -> str:
     """A difference of shares with its interval, in percentage points: ``+1.0 [-0.2, +2.2]``."""
     return f"{100 * difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def points_or_none(difference: float, low: float, high: float) -> str:
+    """`points`, and the words "no difference detected" where zero lies in the interval."""
+    none = ", no difference detected" if low <= 0 <= high else ""
+    return points(difference, low, high) + none

@@ -111,7 +111,7 @@ def jobs(parameters: Record, eval_rows: Sequence[Record], model: str) -> dict[st
     p = parameters
     rows = [row for row in eval_rows if not p["BANDS"] or row["band"] in p["BANDS"]]
     how = {"max_new_tokens": p["MAX_NEW_TOKENS"], "batch_size": p["EVAL_BATCH"]}
-    how |= {"seed": p["SEED"], "system": p["SYSTEM_PROMPT"]}
+    how |= {"seed": p["SEED"], "system": p["SYSTEM_PROMPT"], "engine": p["ROLLOUTS"]}
     how |= {"attention": p["ATTENTION"], "dtype": p["DTYPE"]}
     samples = {"samples": p["SAMPLES"], "plain_samples": p["PLAIN_SAMPLES"]}
     found = {"records": (rows, how | samples)}

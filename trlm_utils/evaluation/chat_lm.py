@@ -21,6 +21,7 @@ def chat_lm(
     *,
     max_new_tokens: int | None = None,
     thoughts: bool = True,
+    engine: str = "course",
 ) -> Any:
     """Wrap a model for lm-eval. The class is defined here because importing lm-eval is slow.
 
@@ -32,6 +33,7 @@ def chat_lm(
             completions, with the end token if the model wrote it. False for lm-eval's tasks:
             they get the text after the thought, up to the task's first stop string. (lm-eval
             would also apply stop strings inside the thought, and truncate the reply there.)
+        engine: what draws completions, see `samplers.named`; likelihoods are the model's own.
     """
     from lm_eval.api.model import LM
 
@@ -55,6 +57,7 @@ def chat_lm(
                 top_p=how.get("top_p", 1.0),
                 batch_size=batch_size,
                 seed=seed,
+                engine=engine,
             )
             for request, sample in zip(requests, found, strict=True):
                 self.drawn.setdefault((request.task_name, request.doc_id), []).append(sample)

@@ -36,6 +36,7 @@ def evaluate(
     batch_size: int = 256,
     seed: int = 0,
     system: str = "",
+    engine: str = "course",
     decodings: Sequence[str] = DECODINGS,
 ) -> list[Record]:
     """Answer every question once greedily, and several times at temperature 1.
@@ -53,6 +54,7 @@ def evaluate(
         batch_size: completions generated at once.
         seed: seed of the sampling.
         system: system message before every question (form "chat").
+        engine: what draws completions, see `samplers.named`.
         decodings: which of greedy and sampled decoding to do.
 
     Returns:
@@ -72,7 +74,7 @@ def evaluate(
     records = []
     with progress.task("decodings", sum(repeats for *_, repeats in wanted)) as asking:
         for form, decoding, repeats in wanted:
-            lm = chat_lm(model, tokenizer, batch_size, seed)
+            lm = chat_lm(model, tokenizer, batch_size, seed, engine=engine)
             with tempfile.TemporaryDirectory() as folder, asking.part(repeats):
                 task = Path(folder) / "task.yaml"
                 settings = task_settings(decoding, questions, max_new_tokens, repeats)
@@ -155,6 +157,7 @@ def count_right(
     batch_size: int = 256,
     seed: int = 0,
     system: str = "",
+    engine: str = "course",
 ) -> list[Record]:
     """Number of correct ones among ``samples`` completions at temperature 1, per question.
 
@@ -176,6 +179,7 @@ def count_right(
         temperature=1.0,
         batch_size=batch_size,
         seed=seed,
+        engine=engine,
     )
     records = []
     for i, row in enumerate(questions):

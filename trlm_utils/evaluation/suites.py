@@ -316,6 +316,7 @@ def ask(
     batch_size: int = 64,
     seed: int = 0,
     system: str = "",
+    engine: str = "course",
     questions: int = 0,
 ) -> list[Record]:
     """Evaluate a model on a suite.
@@ -325,6 +326,7 @@ def ask(
         max_new_tokens: token budget of a generated reply (not used for multiple choice).
         batch_size: replies, or likelihoods, computed at once.
         system: system message before every question.
+        engine: what draws completions, see `samplers.named`.
         questions: ask only the first so many of each task, for a quick look; 0 means all.
 
     Returns:
@@ -340,6 +342,7 @@ def ask(
         seed,
         max_new_tokens=max_new_tokens,
         thoughts=not suite.lm_eval,
+        engine=engine,
     )
     asked = [task for group in tasks.values() for task in group]
     samples = put_questions(lm, asked, seed, system, questions)

@@ -272,8 +272,6 @@ def _check_training(values: dict[str, Any]) -> None:
         level = {"luspo": "sequence", "vespo": "token"}.get(loss)
         if level and values["IMPORTANCE"] != level:
             raise ValueError(f"LOSS_TYPE {loss} needs IMPORTANCE {level}")
-    if values.get("ROLLOUT_DTYPE", "float32") != "float32" and values["ROLLOUTS"] != "course":
-        raise ValueError("ROLLOUT_DTYPE is about ROLLOUTS course: another engine has its own")
     if values.get("SIGNAL") == "distillation" and not values["TEACHER_FROM"]:
         raise ValueError("SIGNAL distillation needs TEACHER_FROM, a stage with a stronger model")
     if values.get("OPTIMIZER") == "muon" and values.get("LORA_RANK"):
@@ -358,6 +356,7 @@ CHECKS = (
     _check_shape,
     _check_places,
     _check_copies,
+    engines.check,
 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trlm_utils.evaluation.ladder import key_of
-from trlm_utils.stats import interval, percent, points
+from trlm_utils.stats import interval, percent, points_or_none
 
 NEAR_ZERO = 0.05
 SPEEDS = ("training_tokens_per_second", "rollout_tokens_per_second")
@@ -266,9 +266,7 @@ def _arm_cells(row: dict[str, Any] | None) -> list[str]:
     value = f"{percent(row['accuracy'])} {interval(row)}"
     if row.get("difference") is None:
         return [value, "reference" if row["reference"] else ""]
-    low, high = row["difference_low"], row["difference_high"]
-    size = points(row["difference"], low, high)
-    return [value, f"{size}, none detected" if low <= 0 <= high else size]
+    return [value, points_or_none(*(row[f"difference{end}"] for end in ("", "_low", "_high")))]
 
 
 def _cost_cells(row: dict[str, Any]) -> list[str]:

@@ -82,7 +82,7 @@ def held_out_accuracy(
     import torch
     from transformers import TrainerCallback
 
-    from trlm_utils import answers, chat, generation
+    from trlm_utils import answers, chat, generation, ranks
     from trlm_utils.files import read_rows, write_rows
 
     prompts = [chat.render(tokenizer, row["prompt"], prompt=True) for row in rows]
@@ -93,14 +93,11 @@ def held_out_accuracy(
         kept: list[dict[str, Any]] = []  # replaced before it is changed
 
         def look(self, state, model):  # noqa: ANN001
+            how = {"max_new_tokens": max_new_tokens, "temperature": temperature}
+            how["seed"] = ranks.seed(state.global_step)
             with torch.random.fork_rng():
-                drawn = generation.sample(
-                    model,
-                    tokenizer,
-                    prompts,
-                    max_new_tokens=max_new_tokens,
-                    temperature=temperature,
-                    seed=state.global_step,
+                drawn = ranks.together(
+                    lambda own: generation.sample(model, tokenizer, own, **how), prompts
                 )
             right = [
                 bool(answers.grade(reply.text, row["answer"]))
