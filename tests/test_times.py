@@ -110,6 +110,20 @@ def test_a_run_is_recorded_beside_the_others_and_predicts_itself(plan, tmp_path)
     assert times.predict(found["smoke"], plan.stages, here) == pytest.approx(112.5)
 
 
+def test_what_another_recipe_recorded_stays_as_this_machine_would_take(plan, tmp_path):
+    """Its machine trains and decodes half as fast and starts as quickly: 10 s + 20 s + 5 s."""
+    folder, place = tmp_path / "smoke", tmp_path / "recorded.yaml"
+    slower = {"training": 500.0, "decoding": 200.0, "startup": 5.0}
+    more = {"seconds": 65.0, "startup": 5.0, "decoding": 40.0, "settings": "abc"}
+    entry = {"machine": "1 core", "probe": slower, "stages": {"arm": more}}
+    place.write_text(json.dumps({"smoke": entry}))
+    finished(plan, folder, probe=ENTRY["probe"])
+    times.record(plan, folder, tmp_path / "p", place)
+    found = times.load(place)["smoke"]
+    assert len(found["stages"]) == len(plan.stages) + 1
+    assert found["stages"]["arm"] == more | {"seconds": 35.0, "decoding": 20.0}
+
+
 def test_an_unfinished_run_is_not_recorded(plan, tmp_path):
     with pytest.raises(CourseError, match="00_start_here is not finished"):
         times.record(plan, tmp_path / "smoke", tmp_path / "p", tmp_path / "recorded.yaml")

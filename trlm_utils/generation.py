@@ -9,7 +9,7 @@ the batch. The distribution is the same; `make benchmark` measures both speeds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ def sample(
     top_p: float = 1.0,
     batch_size: int | None = None,
     seed: int | None = None,
-    engine: str = "course",
+    draw: Callable[..., list[Tokens]] | None = None,
 ) -> list[Sample]:
     """Complete rendered prompts, one completion each, in the order given.
 
@@ -62,20 +62,18 @@ def sample(
             that together have this probability; 1 uses the whole distribution.
         batch_size: completions computed at once; by default `usual_batch`.
         seed: if given, seeds torch before sampling (greedy decoding draws nothing).
-        engine: what draws, see `samplers.named`; by default `complete`.
+        draw: another function like `complete`, by which another engine draws (`samplers`).
 
     Raises:
         ValueError: when a prompt and the budget do not fit into the model's context.
     """
     import torch
 
-    from trlm_utils import samplers
-
     if seed is not None:
         torch.manual_seed(seed)
     encoded = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
     end = tokenizer.eos_token_id
-    drawn = samplers.named(engine)(
+    drawn = (draw or complete)(
         model,
         encoded,
         end=end,

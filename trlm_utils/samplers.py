@@ -1,9 +1,10 @@
 """Other libraries' sampling, in the form of `generation.complete`: transformers and vLLM.
 
-Each takes prompts as token ids and returns the token ids of one completion for each, up to and
-including the end token. They sample from the same distribution as the course's loop: no top-k,
-no penalty for repetition, whatever a model's own generation settings say. Greedy completions are
-equal up to rounding; sampled ones are not, as each draws its random numbers in its own order.
+`generation.sample` takes one of them as ``draw``. Each takes prompts as token ids and returns
+the token ids of one completion for each, up to and including the end token. They sample from
+the same distribution as the course's loop: no top-k, no penalty for repetition, whatever a
+model's own generation settings say. Greedy completions are equal up to rounding; sampled ones
+are not, as each draws its random numbers in its own order.
 
 How much slower or faster they are: ``python -m tools.benchmark rollouts`` and ``real-rollouts``.
 """

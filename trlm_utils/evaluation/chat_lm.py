@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trlm_utils import answers, chat, generation
+from trlm_utils import answers, chat, generation, samplers
 from trlm_utils.tokenization import END
 
 TASKS = Path(__file__).with_name("tasks")  # the course's own tasks for lm-eval
@@ -57,7 +57,7 @@ def chat_lm(
                 top_p=how.get("top_p", 1.0),
                 batch_size=batch_size,
                 seed=seed,
-                engine=engine,
+                draw=samplers.named(engine),
             )
             for request, sample in zip(requests, found, strict=True):
                 self.drawn.setdefault((request.task_name, request.doc_id), []).append(sample)

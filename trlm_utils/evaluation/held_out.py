@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from trlm_utils import answers, chat, generation, nanoworld, progress
+from trlm_utils import answers, chat, generation, nanoworld, progress, samplers
 from trlm_utils.evaluation.chat_lm import TASKS, chat_lm, put_questions
 from trlm_utils.tokenization import END
 
@@ -179,7 +179,7 @@ def count_right(
         temperature=1.0,
         batch_size=batch_size,
         seed=seed,
-        engine=engine,
+        draw=samplers.named(engine),
     )
     records = []
     for i, row in enumerate(questions):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -74,14 +74,16 @@ def predict(entry: dict[str, Any], stages: Sequence[StagePlan], here: Speed) -> 
         here: speeds of the machine.
     """
     there = probe.known(entry["probe"])
-    total = 0.0
-    for stage in stages:
-        one = entry["stages"][stage.stage]
-        rest = one["seconds"] - one["startup"] - one["decoding"]
-        total += one["startup"] * here.startup / there.startup
-        total += one["decoding"] * there.decoding / here.decoding
-        total += max(0.0, rest) * there.training / here.training
-    return total
+    return sum(scaled(entry["stages"][s.stage], there, here)["seconds"] for s in stages)
+
+
+def scaled(stage: dict[str, Any], there: Speed, here: Speed) -> dict[str, Any]:
+    """A recorded stage as another machine would take for it."""
+    rest = max(0.0, stage["seconds"] - stage["startup"] - stage["decoding"])
+    startup = stage["startup"] * here.startup / there.startup
+    decoding = stage["decoding"] * there.decoding / here.decoding
+    seconds = startup + decoding + rest * there.training / here.training
+    return stage | {"seconds": seconds, "startup": startup, "decoding": decoding}
 
 
 def announce(
@@ -121,6 +123,8 @@ def speeds(of: Speed) -> str:
 def record(plan: Plan, folder: Path, memory: Path, place: Path = RECORDED) -> str:
     """Write a recipe's entry from its finished run; returns a line to print.
 
+    Stages that other recipes added to this entry stay, scaled to this machine.
+
     Args:
         memory: file of the last probe.
 
@@ -148,11 +152,26 @@ def record(plan: Plan, folder: Path, memory: Path, place: Path = RECORDED) -> st
     here = here or probe.this_machine(plan.stages[0].parameters, memory)
     if here is None:
         raise CourseError("this machine could not be measured: python -m trlm_utils.runner.probe")
-    entry = {
+    content = load(place)
+    content[key(plan)] = {
         "machine": f"{machine.cores()} cores",
         "probe": asdict(here),
-        "stages": stages,
+        "stages": stages | _others(content.get(key(plan)), stages, here),
     }
-    content = load(place) | {key(plan): entry}
     write_text(place, HEAD + yaml.safe_dump(content, sort_keys=False))
     return f"{key(plan)}: {duration(sum(s['seconds'] for s in stages.values()))} recorded"
+
+
+def _others(before: dict[str, Any] | None, stages: Container[str], here: Speed) -> dict[str, Any]:
+    """Stages of an earlier entry that are none of these, scaled from its machine to this one."""
+    if not before:
+        return {}
+    there = probe.known(before["probe"])
+    found = {}
+    for name, one in before["stages"].items():
+        if name not in stages:
+            new = scaled(one, there, here)
+            found[name] = new | {
+                part: round(new[part], 1) for part in ("seconds", "startup", "decoding")
+            }
+    return found
