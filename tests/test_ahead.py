@@ -31,12 +31,13 @@ PARAMETERS = {
     "SYSTEM_PROMPT": "",
     "ATTENTION": "",
     "DTYPE": "float32",
+    "ROLLOUTS": "course",
     "PASS_STAGES": ["06_grpo"],
     "PASS_BANDS": ["longer"],
     "PASS_QUESTIONS": 2,
     "PASS_SAMPLES": 3,
 }
-HOW = {"max_new_tokens": 6, "batch_size": 4, "seed": 3, "system": ""}
+HOW = {"max_new_tokens": 6, "batch_size": 4, "seed": 3, "system": "", "engine": "course"}
 TWICE = {"samples": 2, "plain_samples": 1}
 LOADED = {"attention": "", "dtype": "float32"}
 ASKED = [row for row in ROWS if row["band"] != "longest"]

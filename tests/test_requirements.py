@@ -19,6 +19,7 @@ OPTIONAL = {  # imported only where they are installed, or where somebody else b
     "google": "google.colab, which Colab has",
     "nltk": "real",
     "trackio": "trackers",
+    "vllm": "wants a GPU, and its own version of torch: trl[vllm]",
     "pynvml": "comes with an NVIDIA driver's tools; without it no energy is read",
     "pillow": "comes with matplotlib",
     "pygments": "comes with nbconvert",

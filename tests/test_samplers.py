@@ -16,6 +16,12 @@ HERE = ("course", "generate", "transformers")  # what runs without a GPU
 PROMPTS = [[5, 6, 7], [8], [5, 6, 7], [9, 10, 11, 12, 13]]
 
 
+@pytest.fixture(autouse=True)
+def without_the_rehearsals_device(monkeypatch):
+    """Another test of this process may have registered its accelerator, which has no graphs."""
+    monkeypatch.setattr(torch, "get_device_module", lambda *_: torch.cpu)
+
+
 @pytest.fixture
 def sharp(tokenizer):
     """A small model that is sure enough for few tokens to hold most of the probability."""
