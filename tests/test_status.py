@@ -1,6 +1,8 @@
 """How far each stage is, from folders made by hand."""
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -93,3 +95,10 @@ def test_bad_requests_are_one_line(runs, capsys, asked, said):
     assert command.main(["status", *asked]) == 2
     told = capsys.readouterr().err
     assert said in told and told.count("\n") == 1
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback():
+    words = [sys.executable, "-m", "trlm_utils", "show", "tina", "--scale", "full"]
+    told = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    told.stdout.close()
+    assert (told.stderr.read(), told.wait()) == ("", 0)

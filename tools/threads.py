@@ -1,6 +1,7 @@
 """Measure what a second thread gains for each kind of work, on an idle and on a busy machine.
 
     python -m tools.threads [--repeats 7] [--work "0.14M sft,7M sft"] [--out FILE]
+    python -m tools.threads --at-once --out figures/at_once.csv
 
 Each kind of work (training steps of SFT, DPO and GRPO, rollouts, evaluation) is timed with one
 thread, with one thread per core, and with one per core and ``OMP_WAIT_POLICY=passive``; each
@@ -8,7 +9,9 @@ alone, and next to a busy process. The settings take turns, so that a slower pha
 machine affects all of them. The table has the median time, the median of the ratio to one
 thread in the same turn (above 1 is slower), and the ratio of the fastest turns, which is the
 most reliable when other work comes and goes. The rule in `machine.limit_threads` follows from
-these results. These are measurements, not tests.
+these results. ``--at-once`` times one process with one thread, alone and together with a second
+one that does the same work, each pinned to a core: what two jobs cost each other, and so the
+most that ``--jobs 2`` can gain on two cores. These are measurements, not tests.
 """
 
 from __future__ import annotations
@@ -187,9 +190,7 @@ def turns(
     try:
         for turn in range(repeats + 1):
             for name, worker in workers.items():
-                worker.stdin.write(f"{work}\n")
-                worker.stdin.flush()
-                found = float(worker.stdout.readline())
+                found = ask([worker], work)[0]
                 if turn:  # the first turn is a warm-up
                     seconds[name].append(found)
     finally:
@@ -197,6 +198,47 @@ def turns(
             other.kill()
             other.wait()
     return seconds
+
+
+def ask(workers: Sequence[subprocess.Popen], work: str) -> list[float]:
+    """Let all of them do this work at the same time; the seconds of each."""
+    for worker in workers:
+        worker.stdin.write(f"{work}\n")
+        worker.stdin.flush()
+    return [float(worker.stdout.readline()) for worker in workers]
+
+
+def at_once(repeats: int, works: Sequence[str]) -> list[dict[str, Any]]:
+    """One row per kind of work: seconds alone, with a second one beside it, and the gain.
+
+    The gain of two at once over one after another is twice the time alone by the time at once.
+    """
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    if len(cores) < 2:
+        raise SystemExit("this process may use one core only: nothing can run at once")
+    workers = [start(1, {}) for _ in cores]
+    for worker, core in zip(workers, cores, strict=True):
+        os.sched_setaffinity(worker.pid, {core})
+    rows = []
+    try:
+        for work in works:
+            found = [
+                (ask(workers[:1], work)[0], max(ask(workers, work))) for _ in range(repeats + 1)
+            ]
+            alone, both = zip(*found[1:], strict=True)  # the first turn is a warm-up
+            gains = [2 * a / b for a, b in zip(alone, both, strict=True)]
+            rows.append(
+                {"work": work, "alone": round(statistics.median(alone), 4)}
+                | {"at once": round(statistics.median(both), 4)}
+                | {"gain": round(statistics.median(gains), 2)}
+                | {"lowest": round(min(gains), 2), "highest": round(max(gains), 2)}
+            )
+            print(json.dumps(rows[-1]), flush=True)
+    finally:
+        for worker in workers:
+            worker.stdin.close()
+            worker.wait()
+    return rows
 
 
 def plot(table: Any) -> Any:
@@ -240,6 +282,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--work", default=",".join(WORK), help="model and kind, with commas")
     parser.add_argument("--settings", default=",".join(settings()), help="1 is always there")
+    parser.add_argument("--at-once", action="store_true", help="one process against two")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--serve", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -248,6 +291,11 @@ def main() -> None:
         return
     import pandas as pd
 
+    if options.at_once:
+        table = pd.DataFrame(at_once(options.repeats, options.work.split(",")))
+        if options.out:
+            table.to_csv(options.out, index=False)
+        return
     lists = (options.work.split(","), options.settings.split(","))
     table = pd.DataFrame(measure(options.repeats, *lists))
     if options.out:

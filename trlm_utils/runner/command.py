@@ -21,6 +21,7 @@ Exit status: 0 success, 1 a stage failed, 2 invalid request.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,8 @@ from trlm_utils.runner.kernel import RunFailed
 from trlm_utils.runner.parameters import RecipeError
 from trlm_utils.runner.pipeline import locked, plan_of, run_folder, run_plan
 from trlm_utils.runner.recipes import Plan
+
+TELLS = ("list", "show", "status", "doctor")  # only print: `| head` may leave before the end
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -137,7 +140,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     options = build_parser().parse_args(arguments)
     try:
-        return _dispatch(options)
+        status = _dispatch(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        if options.command not in TELLS:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it
+        return 0
     except (RecipeError, CourseError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
