@@ -92,7 +92,7 @@ real: $(READY) ## fetch a real model, SmolLM2-135M-Instruct, to models/ (93 MB, 
 real-check: $(READY) ## train a real model for a dozen steps (TRLM_REAL_MODEL=<file.gguf>), minutes
 	$(PY) -m pytest -s -m real_model
 
-smoke: ## run every stage as small as it can be, about three minutes
+smoke: ## run every stage as small as it can be, about two minutes
 	$(MAKE) course RECIPE=smoke
 
 rehearse: $(READY) ## run the course on an accelerator that exists only in Python

@@ -12,7 +12,7 @@
     python -m trlm_utils list | doctor | compare | show, report, record or verify RECIPE
     python -m trlm_utils chat runs/nano/03_sft_stage2 runs/nano/06_grpo
     python -m trlm_utils push runs/nano/06_grpo owner/name
-    python -m trlm_utils export runs/nano/06_grpo --gguf
+    python -m trlm_utils export runs/nano/06_grpo   # --gguf where llama.cpp knows it
     python -m trlm_utils fetch   # finished stages of nano, from the release
 
 Exit status: 0 success, 1 a stage failed, 2 invalid request.
@@ -116,7 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
             command.add_argument("--sharded", action="store_true", help="the model divided (FSDP)")
         command.add_argument("--set", action="append", default=[], metavar="S.NAME=VALUE")
     compared = commands.add_parser("compare", help="set the reports of recipes side by side")
-    compared.add_argument("recipes", nargs="*", help="names; by default the six systems")
+    compared.add_argument("recipes", nargs="*", help="names; by default nano and the five systems")
     talks = commands.add_parser("chat", help="ask models of a run, a question a line")
     talks.add_argument("folders", nargs="+", help="stages of a run, as runs/nano/06_grpo")
     talks.add_argument("--temperature", type=float, default=0.0, help="0 is greedy, the default")
