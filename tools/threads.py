@@ -1,7 +1,7 @@
 """Measure what a second thread gains for each kind of work, on an idle and on a busy machine.
 
     python -m tools.threads [--repeats 7] [--work "0.14M sft,7M sft"] [--out FILE]
-    python -m tools.threads --at-once --out figures/at_once.csv
+    python -m tools.threads --at-once
 
 Each kind of work (training steps of SFT, DPO and GRPO, rollouts, evaluation) is timed with one
 thread, with one thread per core, and with one per core and ``OMP_WAIT_POLICY=passive``; each
@@ -208,10 +208,10 @@ def ask(workers: Sequence[subprocess.Popen], work: str) -> list[float]:
     return [float(worker.stdout.readline()) for worker in workers]
 
 
-def at_once(repeats: int, works: Sequence[str]) -> list[dict[str, Any]]:
-    """One row per kind of work: seconds alone, with a second one beside it, and the gain.
+def at_once(repeats: int, works: Sequence[str]) -> None:
+    """Print what two processes at once do in the time in which one does 1, for each work.
 
-    The gain of two at once over one after another is twice the time alone by the time at once.
+    That is twice the time alone by the time of the slower of two.
     """
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
@@ -219,26 +219,18 @@ def at_once(repeats: int, works: Sequence[str]) -> list[dict[str, Any]]:
     workers = [start(1, {}) for _ in cores]
     for worker, core in zip(workers, cores, strict=True):
         os.sched_setaffinity(worker.pid, {core})
-    rows = []
     try:
         for work in works:
-            found = [
-                (ask(workers[:1], work)[0], max(ask(workers, work))) for _ in range(repeats + 1)
+            gains = [
+                2 * ask(workers[:1], work)[0] / max(ask(workers, work)) for _ in range(repeats + 1)
             ]
-            alone, both = zip(*found[1:], strict=True)  # the first turn is a warm-up
-            gains = [2 * a / b for a, b in zip(alone, both, strict=True)]
-            rows.append(
-                {"work": work, "alone": round(statistics.median(alone), 4)}
-                | {"at once": round(statistics.median(both), 4)}
-                | {"gain": round(statistics.median(gains), 2)}
-                | {"lowest": round(min(gains), 2), "highest": round(max(gains), 2)}
-            )
-            print(json.dumps(rows[-1]), flush=True)
+            middle = statistics.median(gains[1:])  # the first turn is a warm-up
+            low, high = min(gains[1:]), max(gains[1:])
+            print(f"two at once, {work:<20} {middle:.2f} [{low:.2f}, {high:.2f}] times one's work")
     finally:
         for worker in workers:
             worker.stdin.close()
             worker.wait()
-    return rows
 
 
 def plot(table: Any) -> Any:
@@ -289,13 +281,11 @@ def main() -> None:
     if options.serve:
         serve(options.serve)
         return
+    if options.at_once:
+        at_once(options.repeats, options.work.split(","))
+        return
     import pandas as pd
 
-    if options.at_once:
-        table = pd.DataFrame(at_once(options.repeats, options.work.split(",")))
-        if options.out:
-            table.to_csv(options.out, index=False)
-        return
     lists = (options.work.split(","), options.settings.split(","))
     table = pd.DataFrame(measure(options.repeats, *lists))
     if options.out:
