@@ -147,6 +147,11 @@ def test_the_committed_records_are_of_recipes_that_exist():
             continued.setdefault(plan.recipe, set()).update(s.stage for s in plan.stages)
     for name, entry in times.load().items():
         assert probe.known(entry["probe"]), name
+        if name not in recipe_file.list_recipes():  # smollm2-cpu: its plan wants files to exist
+            recipe, scale = name.rsplit("-", 1)
+            written = recipe_file.read(recipe_file.find_recipe(recipe)).scales[scale].stages
+            assert list(entry["stages"]) == [stage.stage for stage in written], name
+            continue
         plan = recipes.load_plan(name, "nano", 0, [], "runs/x")
         own = [stage.stage for stage in plan.stages]
         assert list(entry["stages"])[: len(own)] == own, name
