@@ -10,8 +10,9 @@ machine affects all of them. The table has the median time, the median of the ra
 thread in the same turn (above 1 is slower), and the ratio of the fastest turns, which is the
 most reliable when other work comes and goes. The rule in `machine.limit_threads` follows from
 these results. ``--at-once`` times one process with one thread, alone and together with a second
-one that does the same work, each pinned to a core: what two jobs cost each other, and so the
-most that ``--jobs 2`` can gain on two cores. These are measurements, not tests.
+one that does the same work, each pinned to a core: what two jobs cost each other. (``--jobs 2``
+gains less over a run alone, which evaluates finished models on the second core.) These are
+measurements, not tests.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tools.turns import line
 from trlm_utils import machine
 from trlm_utils.files import shown
 
@@ -120,8 +122,8 @@ def serve(threads: int) -> None:
 
     torch.set_num_threads(threads)
     ready: dict[str, Callable[[], None]] = {}
-    for line in sys.stdin:
-        name = line.strip()
+    for asked in sys.stdin:
+        name = asked.strip()
         if name not in ready:
             ready[name] = work_of(*name.split())
             ready[name]()  # warm-up, not timed
@@ -224,9 +226,7 @@ def at_once(repeats: int, works: Sequence[str]) -> None:
             gains = [
                 2 * ask(workers[:1], work)[0] / max(ask(workers, work)) for _ in range(repeats + 1)
             ]
-            middle = statistics.median(gains[1:])  # the first turn is a warm-up
-            low, high = min(gains[1:]), max(gains[1:])
-            print(f"two at once, {work:<20} {middle:.2f} [{low:.2f}, {high:.2f}] times one's work")
+            print(line(f"two at once, {work}", gains[1:], "times one's work"))  # 0 is a warm-up
     finally:
         for worker in workers:
             worker.stdin.close()
